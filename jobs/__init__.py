@@ -1,0 +1,1 @@
+"""`spark-submit jobs/X.py`: parse arguments, open a session, call a pipeline, write, report."""

@@ -1,0 +1,161 @@
+"""Where tables lie and how they are written: the only place that creates, appends, replaces."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from delta.exceptions import (
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentTransactionException,
+    ConcurrentWriteException,
+    MetadataChangedException,
+    ProtocolChangedException,
+)
+from delta.tables import DeltaTable
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+
+from pipelines.errors import UsageError
+from schemas import SchemaMismatch, Table
+
+_CONFLICTS = (
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentTransactionException,
+    ConcurrentWriteException,
+    MetadataChangedException,
+    ProtocolChangedException,
+)
+_ATTEMPTS = 12
+
+T = TypeVar("T")
+
+
+class Lake:
+    """One folder or bucket URL with every table below it.
+
+    Writers use Delta's optimistic transactions: a write that lost a race is done again on the
+    newer version of the table, so concurrent jobs all land.
+    """
+
+    def __init__(self, spark: SparkSession, root: str) -> None:
+        self.spark = spark
+        self.root = root.rstrip("/") if "://" in root else os.path.abspath(root)
+
+    def path(self, table: Table) -> str:
+        return f"{self.root}/{table.relative_path}"
+
+    def exists(self, table: Table) -> bool:
+        return DeltaTable.isDeltaTable(self.spark, self.path(table))
+
+    def create(self, table: Table, properties: Mapping[str, str] | None = None) -> None:
+        """Create the table as declared, where it is not there yet."""
+        if self.exists(table):
+            return
+        builder = DeltaTable.createIfNotExists(self.spark).location(self.path(table))
+        builder = builder.comment(table.comment)
+        for column in table.columns:
+            builder = builder.addColumn(
+                column.name, column.type, nullable=column.nullable, comment=column.description
+            )
+        for name, sql in table.checks.items():
+            builder = builder.property(f"delta.constraints.{name}", sql)
+        for key, value in (properties or {}).items():
+            builder = builder.property(key, value)
+        if table.cluster_by:
+            builder = builder.clusterBy(*table.cluster_by)
+        _retried(builder.execute)
+
+    def read(self, table: Table, version: int | None = None) -> DataFrame:
+        """The table's rows, at its newest or at the given version.
+
+        Raises UsageError where it is missing, SchemaMismatch where it is not as declared.
+        """
+        if not self.exists(table):
+            raise UsageError(
+                f"no table {table.name} at {self.path(table)}: check --lake, or run the job "
+                "that writes it first"
+            )
+        reader = self.spark.read.format("delta")
+        if version is not None:
+            reader = reader.option("versionAsOf", version)
+        rows = reader.load(self.path(table))
+        lines = table.mismatches(rows.schema)
+        if lines:
+            raise SchemaMismatch(f"{table.name} at {self.path(table)}: " + "; ".join(lines))
+        return rows
+
+    def version(self, table: Table) -> int | None:
+        """The newest version, None where the table is missing."""
+        if not self.exists(table):
+            return None
+        history = DeltaTable.forPath(self.spark, self.path(table)).history(1)
+        return int(history.select("version").head()[0])
+
+    def properties(self, table: Table) -> dict[str, str]:
+        detail = DeltaTable.forPath(self.spark, self.path(table)).detail()
+        return dict(detail.select("properties").head()[0])
+
+    def set_properties(self, table: Table, properties: Mapping[str, str]) -> None:
+        """Set table properties; keys and values are quoted, never trusted as SQL."""
+        pairs = ", ".join(f"{_quoted(k)} = {_quoted(v)}" for k, v in properties.items())
+        path = self.path(table).replace("`", "``")
+        _retried(lambda: self.spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ({pairs})"))
+
+    def append(self, table: Table, rows: DataFrame) -> None:
+        """Add rows. Never conflicts with another append."""
+        self.create(table)
+        writer = table.conform(rows).write.format("delta").mode("append")
+        _retried(lambda: writer.save(self.path(table)))
+
+    def replace(self, table: Table, rows: DataFrame, where: str) -> None:
+        """Replace, in one transaction, the rows that satisfy the SQL predicate `where`.
+
+        Delta refuses rows that lie outside of the predicate.
+        """
+        self.create(table)
+        writer = table.conform(rows).write.format("delta").mode("overwrite")
+        writer = writer.option("replaceWhere", where)
+        _retried(lambda: writer.save(self.path(table)))
+
+    def merge(self, table: Table, rows: DataFrame) -> None:
+        """Insert rows, or update the whole row where the key (one column) is there already."""
+        self.create(table)
+        (key,) = table.key
+        target = DeltaTable.forPath(self.spark, self.path(table))
+        merge = (
+            target.alias("old")
+            .merge(table.conform(rows).alias("new"), f"old.{key} = new.{key}")
+            .whenMatchedUpdateAll()
+            .whenNotMatchedInsertAll()
+        )
+        _retried(merge.execute)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _retried(write: Callable[[], T]) -> T:
+    """Run a Delta write again while another writer wins the race for the table's next version."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            return write()
+        except _CONFLICTS:
+            if attempt == _ATTEMPTS - 1:
+                raise
+        except AnalysisException as e:
+            # Two first writers: the one that comes second finds the table already there.
+            if "DELTA_METADATA_ABSENT" not in str(e) and "already exists" not in str(e):
+                raise
+            if attempt == _ATTEMPTS - 1:
+                raise
+        time.sleep(random.uniform(0.1, 0.5) * 2 ** min(attempt, 4))
+    raise AssertionError("unreachable")

@@ -1,0 +1,211 @@
+"""The wrapper round every job: arguments, session, timed steps, versions, exit code, ops.runs.
+
+A job is a parser and a body. The body takes a `Run`, does its work in named steps and returns the
+fields that its JSON line has beyond the common ones::
+
+    def main(argv=None):
+        return run_job("count_trips", parser(), body, argv)
+
+    def body(run: Run) -> dict[str, Any]:
+        with run.step("count"):
+            run.rows["trips"] = run.read(TRIPS).count()
+        return {}
+
+Logs and progress go to standard error; the summary goes to standard output, whose last line is
+one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pyspark
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.lake import Lake
+from jobs.session import SetupError, code_version, open_session
+from pipelines.errors import DataRefused, UsageError
+from schemas import RUNS, SchemaMismatch, Table
+
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 0, 1, 2, 3
+
+_OUTCOMES = {
+    EXIT_DONE: "done",
+    EXIT_FAILED: "failed",
+    EXIT_USAGE: "usage",
+    EXIT_REFUSED: "refused",
+}
+
+
+class Run:
+    """What a job's body works with, and what is recorded of it in ops.runs."""
+
+    def __init__(self, job: str, args: argparse.Namespace, spark: SparkSession) -> None:
+        self.job = job
+        self.args = args
+        self.run_id: str = args.run_id
+        self.spark = spark
+        self.lake = Lake(spark, args.lake)
+        self.rows: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
+        self.tables_in: dict[str, int] = {}
+        self.tables_out: dict[str, int] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time a part of the work and show it; a name used again adds up."""
+        log(f"{self.job}: {name} ...")
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            took = time.perf_counter() - start
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + took, 3)
+        log(f"{self.job}: {name} took {took:.1f} s")
+
+    def read(self, table: Table) -> DataFrame:
+        """Read a table pinned to its present version, and record which one it was."""
+        version = self.lake.version(table)
+        rows = self.lake.read(table, version)
+        if version is not None:
+            self.tables_in[table.name] = version
+        return rows
+
+    def wrote(self, *tables: Table) -> None:
+        """Record the version at which this run left the tables."""
+        for table in tables:
+            version = self.lake.version(table)
+            if version is not None:
+                self.tables_out[table.name] = version
+
+
+def parser(description: str, example: str, **kwargs: Any) -> argparse.ArgumentParser:
+    """A parser with what every job takes. `example` is a worked command line with its effect."""
+    made = argparse.ArgumentParser(
+        description=description,
+        epilog=f"example:\n{example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        **kwargs,
+    )
+    made.add_argument(
+        "--lake",
+        metavar="DIR",
+        default=os.environ.get("LAKE", "./lake"),
+        help="folder or URL of the tables (environment LAKE; default ./lake)",
+    )
+    made.add_argument(
+        "--run-id",
+        metavar="ID",
+        default=os.environ.get("RUN_ID") or uuid.uuid4().hex,
+        help="name of this run in ops.runs, from a scheduler (environment RUN_ID; default made)",
+    )
+    return made
+
+
+def run_job(
+    job: str,
+    arguments: argparse.ArgumentParser,
+    body: Callable[[Run], Mapping[str, Any]],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run a job's body inside the wrapper and return the process's exit code."""
+    args = arguments.parse_args(argv)
+    start = time.perf_counter()
+    if not args.lake:
+        arguments.error("--lake is empty: name a folder or a URL")
+    try:
+        spark = open_session(f"roundtrip {job}")
+    except SetupError as e:
+        log(f"{job}: {e}")
+        return EXIT_FAILED
+    spark.sparkContext.setLogLevel("ERROR")
+    run = Run(job, args, spark)
+    run.seconds["start"] = round(time.perf_counter() - start, 3)
+    fields: Mapping[str, Any] = {}
+    error: str | None = None
+    try:
+        _record(run, "start", "running", None)
+        fields = body(run)
+        code = EXIT_DONE
+    except UsageError as e:
+        code, error = EXIT_USAGE, str(e)
+    except DataRefused as e:
+        code, error = EXIT_REFUSED, str(e)
+    except SchemaMismatch as e:
+        code, error = EXIT_FAILED, str(e)
+    except KeyboardInterrupt:
+        code, error = EXIT_FAILED, "interrupted"
+    except Exception as e:
+        traceback.print_exc()
+        code, error = EXIT_FAILED, _first_line(e)
+    if error is not None:
+        log(f"{job}: {error}")
+    run.seconds["total"] = round(time.perf_counter() - start, 3)
+    try:
+        _record(run, "end", _OUTCOMES[code], error)
+    except Exception as e:
+        log(f"{job}: the end of this run could not be recorded in {RUNS.name}: {_first_line(e)}")
+        code = code or EXIT_FAILED
+    line = {
+        "job": job,
+        "run_id": run.run_id,
+        "outcome": _OUTCOMES[code],
+        **({"error": error} if error else {}),
+        **fields,
+        "rows": run.rows,
+        "seconds": run.seconds,
+        "tables_in": run.tables_in,
+        "tables_out": run.tables_out,
+    }
+    print(json.dumps(line), flush=True)
+    return code
+
+
+def log(text: str) -> None:
+    """Progress and errors, for people: standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
+
+
+def _record(run: Run, event: str, outcome: str, error: str | None) -> None:
+    arguments = json.dumps(vars(run.args), default=str, sort_keys=True)
+    versions = {
+        "roundtrip": code_version(),
+        "spark": pyspark.__version__,
+        "python": platform.python_version(),
+        "java": run.spark.sparkContext._jvm.java.lang.System.getProperty("java.version"),  # type: ignore[union-attr]
+    }
+    end = event == "end"
+    values = (
+        run.run_id,
+        run.job,
+        event,
+        datetime.now(UTC),
+        outcome,
+        arguments,
+        versions,
+        run.tables_in if end else None,
+        run.tables_out if end else None,
+        run.rows if end else None,
+        run.seconds if end else None,
+        error,
+    )
+    row = run.spark.createDataFrame([values], RUNS.struct).coalesce(1)
+    run.lake.append(RUNS, row.select(*[F.col(c.name) for c in RUNS.columns]))

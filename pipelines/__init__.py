@@ -1,0 +1,1 @@
+"""Table to table: pure functions on DataFrames, grouped by subject."""

@@ -1,0 +1,11 @@
+"""The two ways in which a run can be refused; everything else is a failure."""
+
+from __future__ import annotations
+
+
+class UsageError(ValueError):
+    """What was asked for makes no sense or contradicts what is there: exit code 2."""
+
+
+class DataRefused(ValueError):
+    """The data must not be processed: exit code 3, and no table of data was changed."""

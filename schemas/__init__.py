@@ -1,0 +1,38 @@
+"""What a table is: each table of the lake declared once, as a constant."""
+
+from schemas.ops import RUNS
+from schemas.table import Column, Expectation, SchemaMismatch, Table
+from schemas.trips import (
+    DELIVERIES,
+    RETURN_TRIP_STATS,
+    RETURN_TRIPS,
+    TRIPS,
+    TRIPS_RAW,
+    TRIPS_REJECTED,
+)
+
+TABLES: tuple[Table, ...] = (
+    DELIVERIES,
+    TRIPS_RAW,
+    TRIPS,
+    TRIPS_REJECTED,
+    RETURN_TRIPS,
+    RETURN_TRIP_STATS,
+    RUNS,
+)
+"""Every table of the lake, in the order in which data flows through them."""
+
+__all__ = [
+    "DELIVERIES",
+    "RETURN_TRIPS",
+    "RETURN_TRIP_STATS",
+    "RUNS",
+    "TABLES",
+    "TRIPS",
+    "TRIPS_RAW",
+    "TRIPS_REJECTED",
+    "Column",
+    "Expectation",
+    "SchemaMismatch",
+    "Table",
+]

@@ -1,0 +1,148 @@
+"""One declaration per table, from which creating, checking and documenting derive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql.types import (
+    DataType,
+    DateType,
+    DoubleType,
+    IntegerType,
+    LongType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampType,
+)
+
+BIGINT, DATE, DOUBLE = LongType(), DateType(), DoubleType()
+INT, STRING, TIMESTAMP = IntegerType(), StringType(), TimestampType()
+
+
+class SchemaMismatch(ValueError):
+    """Columns or types differ from the table's declaration."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: `unit` is written after the comment where there is one."""
+
+    name: str
+    type: DataType
+    comment: str
+    unit: str | None = None
+    nullable: bool = True
+
+    @property
+    def description(self) -> str:
+        return f"{self.comment} [{self.unit}]" if self.unit else self.comment
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """A Great Expectations expectation by its type name and arguments, as data.
+
+    `level` is "error" where a violation must stop the pipeline, "warn" where it should be seen.
+    """
+
+    type: str
+    kwargs: Mapping[str, Any]
+    level: str = "error"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A Delta table of the lake.
+
+    `name` is "layer.table" and lies at LAKE/layer/table. `checks` maps the name of a CHECK
+    constraint to its SQL; a CHECK that yields NULL fails, so those on nullable columns say
+    "x IS NULL OR ...".
+    """
+
+    name: str
+    comment: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    cluster_by: tuple[str, ...] = ()
+    checks: Mapping[str, str] = field(default_factory=dict)
+    expectations: tuple[Expectation, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [column.name for column in self.columns]
+        if len(set(names)) != len(names):
+            raise ValueError(f"{self.name}: a column is declared twice")
+        unknown = sorted({*self.key, *self.cluster_by} - set(names))
+        if unknown:
+            raise ValueError(f"{self.name}: key or clustering names no column: {unknown}")
+
+    @property
+    def relative_path(self) -> str:
+        """Where the table lies below the lake's root."""
+        return self.name.replace(".", "/")
+
+    @cached_property
+    def struct(self) -> StructType:
+        """The columns as a Spark schema, comments included."""
+        return StructType(
+            [
+                StructField(c.name, c.type, c.nullable, {"comment": c.description})
+                for c in self.columns
+            ]
+        )
+
+    def mismatches(self, actual: StructType) -> list[str]:
+        """What differs between `actual` and the declaration, one line each; order does not matter.
+
+        Nullability is not compared: Delta checks it row by row when it writes.
+        """
+        have = {f.name: f.dataType.simpleString() for f in actual.fields}
+        want = {c.name: c.type.simpleString() for c in self.columns}
+        lines = [f"{n}: missing, should be {t}" for n, t in want.items() if n not in have]
+        lines += [f"{n}: not declared, is {t}" for n, t in have.items() if n not in want]
+        lines += [
+            f"{n}: is {have[n]}, should be {t}"
+            for n, t in want.items()
+            if n in have and have[n] != t
+        ]
+        return lines
+
+    def conform(self, rows: DataFrame) -> DataFrame:
+        """`rows` with the declared columns in the declared order.
+
+        Raises SchemaMismatch naming each column that is missing, extra or of another type.
+        """
+        lines = self.mismatches(rows.schema)
+        if lines:
+            raise SchemaMismatch(f"rows for {self.name} do not fit: " + "; ".join(lines))
+        return rows.select(*(c.name for c in self.columns))
+
+    def to_markdown(self) -> str:
+        """The table's entry in the data dictionary."""
+        lines = [f"## {self.name}", "", self.comment, ""]
+        lines += [f"- key: {', '.join(f'`{k}`' for k in self.key)}"]
+        if self.cluster_by:
+            lines += [f"- clustered by: {', '.join(f'`{k}`' for k in self.cluster_by)}"]
+        lines += [
+            "",
+            "| column | type | null | meaning | unit |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        lines += [
+            f"| `{c.name}` | {c.type.simpleString()} | {'yes' if c.nullable else 'no'} "
+            f"| {c.comment} | {c.unit or ''} |"
+            for c in self.columns
+        ]
+        if self.checks:
+            lines += ["", "Constraints:", ""]
+            lines += [f"- `{name}`: `{sql}`" for name, sql in self.checks.items()]
+        if self.expectations:
+            lines += ["", "Expectations:", ""]
+            for e in self.expectations:
+                arguments = ", ".join(f"{k}={v!r}" for k, v in e.kwargs.items())
+                lines.append(f"- `{e.type}({arguments})` ({e.level})")
+        return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""What runs inside an executor: geometry and time on Spark columns."""
