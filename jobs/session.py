@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-OLDEST_JAVA = 17
+from jobs.installed import SetupError, check_jars, check_java
 
 # What the answers depend on is set in code, so that no configuration file can change an answer.
 FIXED_CONF = {
@@ -20,10 +19,6 @@ FIXED_CONF = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
-
-
-class SetupError(RuntimeError):
-    """Something that every run needs is not installed."""
 
 
 def conf_dir() -> Path:
@@ -45,8 +40,8 @@ def open_session(app_name: str, conf: Mapping[str, str] | None = None) -> SparkS
     Raises SetupError with the way out.
     """
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # not under spark-submit
-        _check_java()
-        _check_jars()
+        check_java()
+        check_jars()
         os.environ.setdefault("SPARK_CONF_DIR", str(conf_dir()))
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
@@ -54,46 +49,6 @@ def open_session(app_name: str, conf: Mapping[str, str] | None = None) -> SparkS
     for key, value in {**(conf or {}), **FIXED_CONF}.items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
-
-
-def _check_java() -> None:
-    home = os.environ.get("JAVA_HOME")
-    java = str(Path(home, "bin", "java")) if home else shutil.which("java")
-    if java is None or not Path(java).exists():
-        raise SetupError(
-            f"Java {OLDEST_JAVA} is needed, none found "
-            f"({'JAVA_HOME=' + home if home else 'no java on PATH'}): install a JDK "
-            f"{OLDEST_JAVA} (Debian: apt install openjdk-17-jre-headless) or set JAVA_HOME"
-        )
-    release = Path(java).resolve().parents[1] / "release"
-    if not release.exists():
-        return  # not the usual layout of a JDK; Spark will say so if it is too old
-    for line in release.read_text(encoding="utf-8", errors="replace").splitlines():
-        if line.startswith("JAVA_VERSION="):
-            version = line.split("=", 1)[1].strip('"')
-            major = int(version.removeprefix("1.").split(".")[0].split("-")[0].split("+")[0])
-            if major < OLDEST_JAVA:
-                raise SetupError(
-                    f"Java {OLDEST_JAVA} is needed, found {version} at {java}: install a JDK "
-                    f"{OLDEST_JAVA} (Debian: apt install openjdk-17-jre-headless) or set JAVA_HOME"
-                )
-
-
-def _check_jars() -> None:
-    spark_home = Path(os.environ.get("SPARK_HOME", find_pyspark()))
-    if not list((spark_home / "jars").glob("delta-spark_*.jar")):
-        raise SetupError(
-            f"Delta's jars are not in {spark_home / 'jars'}: run `make setup`, or "
-            "`roundtrip-fetch-jars` in this Python environment"
-        )
-
-
-def find_pyspark() -> Path:
-    """Where pip put pyspark, which holds a whole Spark."""
-    spec = find_spec("pyspark")
-    if spec is None or spec.origin is None:
-        raise SetupError("pyspark is not installed in this Python: run `make setup`")
-    return Path(spec.origin).parent
 
 
 def code_version() -> str:

@@ -1,4 +1,4 @@
-"""Fixtures that all tests share: one Spark session, the real data where it is, a lake of one's own."""
+"""Fixtures that all tests share: one Spark session, the real data where it is, an empty lake."""
 
 from __future__ import annotations
 

@@ -1,0 +1,63 @@
+# Everything starts here: `make` lists what there is. Each target first brings .venv up to date,
+# which takes no time where nothing changed.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# The Python that .venv is made with, 3.11 to 3.13.
+PYTHON ?= python3
+# Files of trips for `make demo`: one path, folder or glob. Empty: a day that the project makes.
+TRIPS ?=
+# Trips of the made day; New York's yellow and green taxis drove about 400 000 a day in 2015.
+TRIPS_PER_DAY ?= 400000
+
+# Spark's environment, the same as in a shell that sourced the file.
+SPARK := source spark-conf/env.sh &&
+PYTEST := $(SPARK) python -m pytest
+
+.PHONY: help setup demo test test-fast test-faults check bench docs scala lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## .venv with everything that jobs, tests and checks need
+	@$(PYTHON) bootstrap.py dev
+
+demo: ## a day's return trips as demo/return_trips.html; TRIPS=path takes your files
+	@$(PYTHON) bootstrap.py run
+	@$(SPARK) PYTHON=python TRIPS="$(TRIPS)" TRIPS_PER_DAY="$(TRIPS_PER_DAY)" bash demo.sh
+
+test: setup ## all tests but those that kill processes over and over
+	@$(PYTEST) -m "not faults"
+
+test-fast: setup ## the tests that take seconds, under two minutes in all
+	@$(PYTEST) -m "not faults and not slow"
+
+test-faults: setup ## kills at random moments, clusters on this machine
+	@$(PYTEST) -m faults
+
+check: setup ## lint, format, types
+	@$(SPARK) ruff check . && ruff format --check . && mypy
+
+bench: setup ## side by side against peers, tables in benchmarks/
+	@$(SPARK) python -m benchmarks
+
+docs: setup ## the data dictionary, docs/tables.md
+	@mkdir -p docs
+	@$(SPARK) python jobs/describe_tables.py > docs/tables.md.part
+	@mv docs/tables.md.part docs/tables.md
+
+scala: setup ## udfs/scala alone, compiled again into udfs/roundtrip-udfs.jar
+	@$(SPARK) python setup.py --quiet compile_scala
+
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+lock: ## exact versions from setup.py into requirements/*.txt (needs uv)
+	@$(COMPILE) requirements/build.in setup.py -o requirements/run.txt
+	@$(COMPILE) requirements/build.in setup.py --extra dev -c requirements/run.txt \
+		-o requirements/dev.txt
+
+clean: ## what was built, without .venv and without any lake of yours
+	@rm -rf build dist *.egg-info demo udfs/roundtrip-udfs.jar spark-warehouse
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,212 @@
+"""Make .venv with everything that the project needs: `python3 bootstrap.py` or `make setup`.
+
+    python3 bootstrap.py run    what jobs need
+    python3 bootstrap.py dev    and what tests, checks and benchmarks need (default)
+
+Uses uv where it is on PATH, else pip. Does nothing where nothing changed since the last time; a
+set-up that was interrupted is made anew by the next. Each thing that is missing ends it with one
+line that says what to do. Standard library only; the first lines run on any Python 3.6 or newer.
+"""
+
+import sys
+
+if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+    sys.exit(
+        f"setup: Python 3.11, 3.12 or 3.13 is needed, {sys.executable} is "
+        f"{sys.version_info[0]}.{sys.version_info[1]}: install one and name it, as in "
+        "`make setup PYTHON=python3.12`"
+    )
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from jobs.installed import SetupError, check_disk, check_java
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+STAMP = VENV / "roundtrip-setup.json"
+UNFINISHED = VENV / "roundtrip-setup.unfinished"
+
+# Measured: the environment is 1.1 GB; pip unpacks and builds Spark in a temporary folder besides.
+VENV_BYTES = 2_500_000_000
+
+_NO_NETWORK = re.compile(
+    r"dns error|name resolution|name or service not known|failed to lookup|ConnectError|"
+    r"connection (error|refused|reset|aborted)|error trying to connect|client error \(connect\)|"
+    r"NewConnectionError|ConnectTimeout|timed out|unreachable|ProxyError|tunnel",
+    re.IGNORECASE,
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Make .venv with everything that is needed.")
+    parser.add_argument("level", nargs="?", choices=("run", "dev"), default="dev")
+    level = parser.parse_args().level
+    lock = os.open(ROOT, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)  # two makes at once: the second waits, and finds it done
+    try:
+        if level not in _done():
+            _set_up(level)
+    except SetupError as e:
+        print(f"setup: {e}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("setup: interrupted; the next one starts anew", file=sys.stderr)
+        return 130
+    finally:
+        os.close(lock)
+    return 0
+
+
+def _set_up(level: str) -> None:
+    check_java()
+    uv = _working_uv()
+    fresh = UNFINISHED.exists() or not _is_environment(needs_pip=uv is None)
+    if fresh:
+        check_disk(VENV, VENV_BYTES)
+        _say(f"making {VENV} with {'uv' if uv else 'pip'}")
+        if uv:
+            _call([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(VENV)])
+        else:
+            _make_with_venv()
+    UNFINISHED.touch()
+    STAMP.unlink(missing_ok=True)
+    pip = [uv, "pip"] if uv else [str(PYTHON), "-m", "pip"]
+    install = [*pip, "install", *(["--python", str(PYTHON)] if uv else ["--no-input"])]
+    _say(f"installing requirements/{level}.txt")
+    _call([*install, "--require-hashes", "-r", str(ROOT / "requirements" / f"{level}.txt")])
+    _say("installing the project")
+    _call([*install, "--no-build-isolation", "--no-deps", "-e", str(ROOT)])
+    if subprocess.run([PYTHON, "-m", "jobs.fetch_jars"], cwd=ROOT, check=False).returncode:
+        raise SetupError("the jars are not complete, see the line above")
+    levels = ("run", "dev") if level == "dev" else ("run",)
+    STAMP.write_text(json.dumps({"of": _of(), "levels": {x: _digest(x) for x in levels}}))
+    UNFINISHED.unlink()
+    _say(f"done: {PYTHON}")
+
+
+def _done() -> tuple[str, ...]:
+    """The levels that .venv already holds in their present state."""
+    try:
+        stamp = json.loads(STAMP.read_text())
+    except (OSError, ValueError):
+        return ()
+    if UNFINISHED.exists() or not PYTHON.exists() or stamp["of"] != _of():
+        return ()
+    return tuple(x for x, digest in stamp["levels"].items() if digest == _digest(x))
+
+
+def _of() -> dict[str, str]:
+    """What an environment is tied to: it can be neither moved nor used by another Python."""
+    return {"root": str(ROOT), "python": sys.version, "base": sys.base_prefix}
+
+
+def _digest(level: str) -> str:
+    """A hash of everything from which a level is made."""
+    made_from = [
+        ROOT / "requirements" / f"{level}.txt",
+        *(ROOT / name for name in ("bootstrap.py", "setup.py", "pyproject.toml")),
+        ROOT / "jobs" / "fetch_jars.py",
+        *sorted((ROOT / "udfs" / "scala").rglob("*.scala")),
+        *sorted(ROOT.glob("*/__init__.py")),  # an editable install knows the packages of its day
+    ]
+    digest = hashlib.sha256()
+    for path in made_from:
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(ROOT)} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _is_environment(needs_pip: bool) -> bool:
+    """Whether .venv is a working environment of this very Python."""
+    code = "import sys; print(sys.version); print(sys.base_prefix)" + "; import pip" * needs_pip
+    try:
+        said = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=False)
+    except OSError:
+        return False
+    here = _of()
+    if STAMP.exists() and json.loads(STAMP.read_text())["of"]["root"] != here["root"]:
+        return False
+    return said.returncode == 0 and said.stdout == f"{here['python']}\n{here['base']}\n"
+
+
+def _working_uv() -> str | None:
+    """The uv on PATH, unless it is only a shim of a version manager with nothing behind it."""
+    uv = shutil.which("uv")
+    if uv is None:
+        return None
+    works = subprocess.run([uv, "--version"], capture_output=True, check=False).returncode == 0
+    return uv if works else None
+
+
+def _make_with_venv() -> None:
+    made = subprocess.run(
+        [sys.executable, "-m", "venv", "--clear", str(VENV)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        if "ensurepip" in made.stdout + made.stderr:
+            minor = ".".join(map(str, sys.version_info[:2]))
+            raise SetupError(
+                f"{sys.executable} cannot make environments: install its venv module (Debian: apt "
+                f"install python{minor}-venv) or uv"
+            )
+        raise SetupError(f"{VENV} could not be made: {_last_line(made.stdout + made.stderr)}")
+
+
+def _call(command: list[str]) -> None:
+    """Run a command, showing what it says; raise SetupError with the reason where it fails."""
+    said = []
+    # What the caller's own environment says about interpreters and user folders is not for ours.
+    env = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    env["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
+    with subprocess.Popen(
+        command,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said.append(line)
+            if not line.startswith("Requirement already satisfied"):
+                print(f"  {line}", end="", file=sys.stderr, flush=True)
+    if process.returncode == 0:
+        return
+    output = "".join(said)
+    if _NO_NETWORK.search(output):
+        raise SetupError(
+            "the package index cannot be reached: connect to the internet, or set HTTPS_PROXY, or "
+            "name a mirror (PIP_INDEX_URL for pip, UV_DEFAULT_INDEX for uv)"
+        )
+    if "No space left on device" in output:
+        raise SetupError(f"the disk of {VENV} or of the package cache is full: make room")
+    name = " ".join(Path(command[0]).name if i == 0 else x for i, x in enumerate(command[:3]))
+    raise SetupError(f"`{name}` failed: {_last_line(output)}")
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1].strip() if lines else "it said nothing"
+
+
+def _say(text: str) -> None:
+    print(f"setup: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
