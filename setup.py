@@ -145,6 +145,7 @@ setup(
     package_dir={"spark_conf": "spark-conf"},
     package_data={
         "pipelines.trips.layouts": ["*.toml"],
+        "pipelines.trips.made": ["*.csv"],
         "spark_conf": ["*.conf", "*.properties", "env.sh"],
         "udfs": [JAR.name],
     },
