@@ -120,3 +120,12 @@ def cell_of(lat: Column, lon: Column, side_m: float) -> Column:
     """Id of the cell of side `side_m` metres that holds the point (bigint)."""
     row = lat_idx(lat, side_m)
     return cell_id(row, lon_idx(lon, cells_round(row, side_m)))
+
+
+def cell_centre(cell: int, side_m: float) -> tuple[float, float]:
+    """Latitude and longitude in degrees of the middle of the cell with this id."""
+    row, index = cell >> _LON_BITS, cell & ((1 << _LON_BITS) - 1)
+    side = lat_degrees(side_m)
+    lat = (row + 0.5) * side - 90.0
+    round_ = max(1, math.floor(360.0 / side * math.cos(math.radians(lat))))
+    return min(lat, 90.0), (index + 0.5) / round_ * 360.0 - 180.0

@@ -1,0 +1,119 @@
+"""Return trips: pairs of trips of which the second goes back the way the first came.
+
+Trip b is a return trip of trip a if and only if
+
+    0 < b.pickup_at - a.dropoff_at < window
+    haversine(a.dropoff, b.pickup) < r
+    haversine(a.pickup, b.dropoff) < r
+
+strictly, on the sphere of `udfs.geometry`, and a and b are two trips. One join at the largest
+radius answers all radii.
+
+Every method is a module with one function, `pairs(outbound, inbound, *, radius_m, window_us)`,
+that takes two tables of `geometry_of` and returns the columns `PAIR_COLUMNS`; all give the same
+rows, because each decides with the same haversine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from pipelines.errors import UsageError
+from pipelines.trips.return_trips import bucketed, naive
+from pipelines.trips.return_trips.radii import checked_radii, smallest_radius
+from schemas import RETURN_TRIPS
+
+RADII_M = (50, 100, 150, 200)
+WINDOW = timedelta(hours=8)
+
+METHODS: dict[str, Callable[..., DataFrame]] = {
+    "bucketed": bucketed.pairs,
+    "naive": naive.pairs,
+}
+
+
+def find_return_trips(
+    trips: DataFrame,
+    *,
+    radii_m: Sequence[int] = RADII_M,
+    window: timedelta = WINDOW,
+    method: str = "bucketed",
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> DataFrame:
+    """Rows of gold.return_trips: one per pair, with the smallest of `radii_m` that it satisfies.
+
+    `trips` has the columns of silver.trips that the pairs depend on: trip_id, pickup_at,
+    dropoff_at and the four coordinates in degrees, none of them NULL. A pair counts where its
+    outbound trip ended in [start, end); the trips that go back are looked for in `trips` up to
+    `window` later. `radii_m` are whole metres above 0. Raises UsageError for an unknown method or
+    impossible radii or window.
+    """
+    if method not in METHODS:
+        raise UsageError(f"no method {method!r}: use one of {', '.join(METHODS)}")
+    radii = checked_radii(radii_m)
+    if window <= timedelta(0):
+        raise UsageError(f"the window must be longer than 0, not {window}")
+    outbound, inbound = sides(trips, window=window, start=start, end=end)
+    found = METHODS[method](outbound, inbound, radius_m=float(radii[-1]), window_us=micros(window))
+    return _rows(found, radii)
+
+
+def sides(
+    trips: DataFrame,
+    *,
+    window: timedelta = WINDOW,
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> tuple[DataFrame, DataFrame]:
+    """Outbound and inbound trips of an interval, reduced to what a join needs."""
+    return (
+        geometry_of(_between(trips, "dropoff_at", start, end)),
+        geometry_of(_between(trips, "pickup_at", start, end + window if end else None)),
+    )
+
+
+def geometry_of(trips: DataFrame) -> DataFrame:
+    """trip_id, pickup_us, dropoff_us (microseconds since 1970, UTC), and the four coordinates."""
+    return trips.select(
+        "trip_id",
+        F.unix_micros("pickup_at").alias("pickup_us"),
+        F.unix_micros("dropoff_at").alias("dropoff_us"),
+        "pickup_lat",
+        "pickup_lon",
+        "dropoff_lat",
+        "dropoff_lon",
+    )
+
+
+def micros(length: timedelta) -> int:
+    """A length of time in whole microseconds."""
+    return length // timedelta(microseconds=1)
+
+
+def _between(
+    trips: DataFrame, column: str, start: datetime | None, end: datetime | None
+) -> DataFrame:
+    if start is not None:
+        trips = trips.where(F.col(column) >= F.lit(start))
+    if end is not None:
+        trips = trips.where(F.col(column) < F.lit(end))
+    return trips
+
+
+def _rows(found: DataFrame, radii_m: Sequence[int]) -> DataFrame:
+    gap_m = F.greatest("dropoff_gap_m", "pickup_gap_m")
+    rows = found.select(
+        "trip_id",
+        "return_trip_id",
+        F.timestamp_micros("dropoff_us").alias("dropoff_at"),
+        (F.col("wait_us") / 1e6).alias("wait_s"),
+        "dropoff_gap_m",
+        "pickup_gap_m",
+        smallest_radius(gap_m, radii_m).alias("radius_m"),
+    )
+    return RETURN_TRIPS.conform(rows)

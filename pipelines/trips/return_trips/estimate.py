@@ -1,0 +1,111 @@
+"""What a join will cost, from a sample, before it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from pipelines.trips.return_trips import bucketed
+from udfs.geometry import cell_centre
+
+NAIVE_LIMIT = 10_000_000_000
+"""Comparisons above which the naive method must be forced: some minutes on two cores."""
+
+_SAMPLED_TRIPS = 30_000
+_BUCKETS_SHOWN = 5
+# The sample is chosen by a hash of the trip's id, which is itself a hash: the salt makes them
+# independent of each other.
+_SALT = 0x5EED
+
+# Core-seconds, measured on the day and the machine that benchmarks/README.md names. The estimate
+# is of the right order elsewhere, not more.
+_S_PER_ROW = 2.0e-6
+_S_PER_CANDIDATE = 1.0e-7
+_S_PER_COMPARISON = 2.0e-8
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A key under which many candidates meet; places are the centres of its cells in degrees."""
+
+    dropoff_lat: float
+    dropoff_lon: float
+    pickup_lat: float
+    pickup_lon: float
+    outbound: int
+    inbound: int
+    candidates: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Sizes of a join. Exact where `sampled_share` is 1, else scaled up from a sample."""
+
+    method: str
+    outbound_trips: int
+    inbound_trips: int
+    sampled_share: float
+    exploded_rows: int
+    candidates: int
+    largest_buckets: tuple[Bucket, ...]
+    seconds: float
+
+
+def estimate(
+    outbound: DataFrame,
+    inbound: DataFrame,
+    *,
+    method: str,
+    radius_m: float,
+    window_us: int,
+    cores: int,
+) -> Estimate:
+    """Sizes of the join of two tables of `geometry_of` by `method`, and seconds on `cores` cores.
+
+    Reads the trips once, and joins a sample of some ten thousand of them.
+    """
+    trips_a, trips_b = outbound.count(), inbound.count()
+    if method == "naive":
+        comparisons = trips_a * trips_b
+        seconds = comparisons * _S_PER_COMPARISON / cores
+        return Estimate(method, trips_a, trips_b, 1.0, 0, comparisons, (), seconds)
+    one_in = max(1, round(max(trips_a, trips_b) / _SAMPLED_TRIPS))
+    a, b = bucketed.keyed_sides(
+        _one_in(outbound, one_in), _one_in(inbound, one_in), radius_m=radius_m, window_us=window_us
+    )
+    a, b = _per_key(a, "a"), _per_key(b, "b")
+    both = a.join(b, list(bucketed.KEY), "full").fillna(0, ["a_rows", "b_rows"]).localCheckpoint()
+    meet = F.col("a_rows") * F.col("b_rows")
+    total = both.agg(
+        F.coalesce(F.sum(F.col("a_rows") + F.col("b_rows")), F.lit(0)).alias("rows"),
+        F.coalesce(F.sum(meet), F.lit(0)).alias("candidates"),
+    ).head()
+    assert total is not None  # an aggregate without keys has one row
+    largest = both.where(meet > 0).orderBy(meet.desc(), *bucketed.KEY).limit(_BUCKETS_SHOWN)
+    side_m = bucketed.side_m(radius_m)
+    buckets = tuple(
+        Bucket(
+            *cell_centre(row["place_1"], side_m),
+            *cell_centre(row["place_2"], side_m),
+            row["a_rows"] * one_in,
+            row["b_rows"] * one_in,
+            row["a_rows"] * row["b_rows"] * one_in**2,
+        )
+        for row in largest.collect()
+    )
+    rows, candidates = total["rows"] * one_in, total["candidates"] * one_in**2
+    seconds = (rows * _S_PER_ROW + candidates * _S_PER_CANDIDATE) / cores
+    return Estimate(
+        method, trips_a, trips_b, 1 / one_in, rows, candidates, buckets, round(seconds, 1)
+    )
+
+
+def _one_in(trips: DataFrame, n: int) -> DataFrame:
+    return trips if n == 1 else trips.where(F.pmod(F.xxhash64("trip_id", F.lit(_SALT)), n) == 0)
+
+
+def _per_key(keyed: DataFrame, prefix: str) -> DataFrame:
+    keys = [F.col(f"{prefix}_{k}").alias(k) for k in bucketed.KEY]
+    return keyed.groupBy(*keys).agg(F.count(F.lit(1)).alias(f"{prefix}_rows"))
