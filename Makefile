@@ -16,7 +16,7 @@ TRIPS_PER_DAY ?= 400000
 SPARK := source spark-conf/env.sh &&
 PYTEST := $(SPARK) python -m pytest
 
-.PHONY: help setup demo test test-fast test-faults check bench docs scala lock clean
+.PHONY: help setup demo test test-fast test-faults check bench docs scala wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ docs: setup ## the data dictionary, docs/tables.md
 
 scala: setup ## udfs/scala alone, compiled again into udfs/roundtrip-udfs.jar
 	@$(SPARK) python setup.py --quiet compile_scala
+
+wheel: setup ## dist/roundtrip-*.whl, and the same as dist/roundtrip.zip for --py-files
+	@rm -rf build dist
+	@$(SPARK) python setup.py --quiet bdist_wheel && cp dist/roundtrip-*.whl dist/roundtrip.zip
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"

@@ -146,7 +146,7 @@ setup(
     package_data={
         "pipelines.trips.layouts": ["*.toml"],
         "pipelines.trips.made": ["*.csv"],
-        "spark_conf": ["*.conf", "*.properties", "env.sh"],
+        "spark_conf": ["*.conf", "*.properties"],
         "udfs": [JAR.name],
     },
     include_package_data=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from jobs.fetch_jars import OWN_JAR
 from jobs.installed import SetupError, check_jars, check_java
 
 # What the answers depend on is set in code, so that no configuration file can change an answer.
@@ -42,13 +44,26 @@ def open_session(app_name: str, conf: Mapping[str, str] | None = None) -> SparkS
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # not under spark-submit
         check_java()
         check_jars()
-        os.environ.setdefault("SPARK_CONF_DIR", str(conf_dir()))
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        if "SPARK_CONF_DIR" not in os.environ:
+            os.environ["SPARK_CONF_DIR"] = str(conf_dir())
+            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     builder = SparkSession.builder.appName(app_name)
     for key, value in {**(conf or {}), **FIXED_CONF}.items():
         builder = builder.config(key, value)
-    return builder.getOrCreate()
+    spark = builder.getOrCreate()
+    _send_own_jar(spark)
+    return spark
+
+
+def _send_own_jar(spark: SparkSession) -> None:
+    """Give the project's jar to executors in other processes, whose Spark may lack it.
+
+    The driver, and with it a local master, has it among Spark's jars, see jobs/fetch_jars.py.
+    """
+    context = spark.sparkContext
+    if OWN_JAR.exists() and not re.fullmatch(r"local(\[.*\])?", context.master or ""):
+        context._jsc.addJar(str(OWN_JAR))
 
 
 def code_version() -> str:

@@ -12,6 +12,8 @@ from pyspark.sql import SparkSession
 from jobs.lake import Lake
 from jobs.session import open_session
 
+pytest_plugins = ("tests.standalone",)
+
 ROOT = Path(__file__).resolve().parents[1]
 
 _TEST_CONF = {
