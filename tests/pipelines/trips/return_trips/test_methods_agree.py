@@ -1,0 +1,92 @@
+"""Every method gives what comparing every trip with every other gives, wherever on Earth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from pipelines.trips.return_trips import METHODS, geometry_of
+from tests.brute_force import gaps_m
+from tests.made_trips import apart, trips_frame, worlds
+
+WINDOW_US = 8 * 3600 * 10**6
+# A metre, the project's own, and radii that are more than the data, a continent and the Earth.
+RADII_M = (1, 200, 20_000, 3_000_000, 21_000_000)
+
+
+def pairs(method: str, trips: DataFrame, radius_m: float) -> DataFrame:
+    sides = geometry_of(trips), geometry_of(trips)
+    return METHODS[method](*sides, radius_m=radius_m, window_us=WINDOW_US)
+
+
+@pytest.mark.parametrize("radius_m", RADII_M)
+@settings(
+    max_examples=2,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+def test_methods_agree_with_brute_force(
+    spark: SparkSession, radius_m: int, data: st.DataObject
+) -> None:
+    # Many worlds in one table, because a Spark job costs the same for one world as for fifty.
+    many = data.draw(st.lists(worlds(radius_m, WINDOW_US), min_size=40, max_size=60))
+    trips = apart(many, WINDOW_US)
+    gaps = gaps_m(trips, WINDOW_US)
+    frame = trips_frame(spark, trips).localCheckpoint()
+    rows = {
+        method: [tuple(row) for row in pairs(method, frame, radius_m).collect()]
+        for method in METHODS
+    }
+    for method, mine in rows.items():
+        ids = [row[:2] for row in mine]
+        assert len(set(ids)) == len(ids), f"{method} gave a pair twice"
+        # Sines differ by an ulp between Java and numpy: closer to the radius than a micrometre
+        # either answer is right.
+        doubtful = {k for k, gap in gaps.items() if abs(gap - radius_m) <= 1e-6}
+        expected = {k for k, gap in gaps.items() if gap < radius_m}
+        assert set(ids) - doubtful == expected - doubtful, method
+        # The methods agree with each other to the last bit, doubtful pairs included.
+        assert sorted(mine) == sorted(rows["naive"]), method
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"naive"}))
+def test_the_real_day_gives_the_reference_counts(
+    spark: SparkSession, shared_data: Path, method: str
+) -> None:
+    # Counts of an independent program in C that was itself checked against brute force.
+    day = spark.read.csv(
+        str(shared_data / "trips" / "nyc_yellow_green_2015-12-01.csv.gz"), header=True
+    )
+    points = ("pickup_latitude", "pickup_longitude", "dropoff_latitude", "dropoff_longitude")
+    lat_1, lon_1, lat_2, lon_2 = (F.col(p).cast("double") for p in points)
+    seconds = [
+        F.unix_timestamp(F.col(c).cast("timestamp"))
+        for c in ("pickup_datetime", "dropoff_datetime")
+    ]
+    trips = day.select(
+        F.monotonically_increasing_id().alias("trip_id"),
+        (seconds[0] * 1_000_000).alias("pickup_us"),
+        (seconds[1] * 1_000_000).alias("dropoff_us"),
+        lat_1.alias("pickup_lat"),
+        lon_1.alias("pickup_lon"),
+        lat_2.alias("dropoff_lat"),
+        lon_2.alias("dropoff_lon"),
+    ).where(
+        "pickup_lat BETWEEN 40 AND 42 AND dropoff_lat BETWEEN 40 AND 42 "
+        "AND pickup_lon BETWEEN -75 AND -72 AND dropoff_lon BETWEEN -75 AND -72 "
+        "AND dropoff_us - pickup_us >= 0 AND dropoff_us - pickup_us < 86400000000"
+    )
+    trips = trips.repartition(8).localCheckpoint()
+    assert trips.count() == 411_683
+    found = METHODS[method](trips, trips, radius_m=200.0, window_us=WINDOW_US)
+    gap_m = F.greatest("dropoff_gap_m", "pickup_gap_m")
+    counts = found.agg(*(F.count_if(gap_m < r) for r in (50, 100, 150, 200))).head()
+    assert counts is not None
+    assert tuple(counts) == (47_731, 212_676, 679_742, 1_857_720)
