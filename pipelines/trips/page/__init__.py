@@ -1,0 +1,1 @@
+"""The page and the poster of return trips, drawn from a `Story` of plain numbers; no Spark here."""
