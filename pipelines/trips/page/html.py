@@ -69,9 +69,10 @@ def _maps(story: Story) -> str:
     return (
         f'<div class="maps">{figures}</div>'
         f'<div class="legend"><span>1 return trip</span><i style="background: '
-        f'linear-gradient(90deg, {stops})"></i><span>up to {number(most)} a pixel. '
-        f"{number(story.starts)} pickups of return trips within {story.largest_m}&nbsp;m and '
-        "nothing else: streets and shores show because trips start on them.</p>"
+        f'linear-gradient(90deg, {stops})"></i><span>{number(most)} in one pixel</span></div>'
+        f'<p class="sub points">{number(story.starts)} pickups of return trips within '
+        f"{story.largest_m}&nbsp;m and nothing else: streets and shores show because trips "
+        "start on them.</p>"
     )
 
 

@@ -38,7 +38,8 @@ def lines(
 ) -> str:
     """One line per named series over the same positions 0, 1, ...; gaps where a value is None.
 
-    Names stand over the lines' highest points, lines are shaded from faint to full in the order given.
+    Names stand over the lines' highest points; lines are shaded from faint to
+    full in the order given.
     """
     count = max(len(values) for _, values in series)
     top, step = nice_ceiling(max((v for _, vs in series for v in vs if v is not None), default=0))
