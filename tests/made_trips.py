@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from schemas import TRIPS
+
 MIDNIGHT = datetime(2015, 12, 1, 5, tzinfo=UTC)  # of New York
 EARTH_RADIUS_M = 6_371_000.0
 
@@ -111,3 +113,16 @@ def apart(many: Sequence[Sequence[Sequence[float]]], window_us: int) -> list[Tri
             for i, t in enumerate(world)
         ]
     return trips
+
+
+def silver_trips(spark: SparkSession, trips: Sequence[Trip]) -> DataFrame:
+    """Rows of silver.trips whose optional columns are NULL."""
+    known = trips_frame(spark, trips).withColumns(
+        {
+            "day": F.to_date(F.from_utc_timestamp("pickup_at", "America/New_York")),
+            "file_id": F.lit("0" * 64),
+            "source_row": F.col("trip_id"),
+        }
+    )
+    missing = [c for c in TRIPS.columns if c.name not in known.columns]
+    return known.withColumns({c.name: F.lit(None).cast(c.type) for c in missing})
