@@ -74,7 +74,7 @@ def _set_up(level: str) -> None:
         check_disk(VENV, VENV_BYTES)
         _say(f"making {VENV} with {'uv' if uv else 'pip'}")
         if uv:
-            _call([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(VENV)])
+            _call([uv, "venv", "--quiet", "--clear", "--python", _base_python(), str(VENV)])
         else:
             _make_with_venv()
     UNFINISHED.touch()
@@ -139,6 +139,11 @@ def _is_environment(needs_pip: bool) -> bool:
     return said.returncode == 0 and said.stdout == f"{here['python']}\n{here['base']}\n"
 
 
+def _base_python() -> str:
+    """This Python, or the one behind it where .venv itself was named."""
+    return getattr(sys, "_base_executable", None) or sys.executable
+
+
 def _working_uv() -> str | None:
     """The uv on PATH, unless it is only a shim of a version manager with nothing behind it."""
     uv = shutil.which("uv")
@@ -150,7 +155,7 @@ def _working_uv() -> str | None:
 
 def _make_with_venv() -> None:
     made = subprocess.run(
-        [sys.executable, "-m", "venv", "--clear", str(VENV)],
+        [_base_python(), "-m", "venv", "--clear", str(VENV)],
         capture_output=True,
         text=True,
         check=False,
