@@ -144,8 +144,8 @@ setup(
     ],
     package_dir={"spark_conf": "spark-conf"},
     package_data={
-        "pipelines.trips.layouts": ["*.toml"],
-        "pipelines.trips.made": ["*.csv"],
+        "": ["*.css", "*.csv", "*.toml"],
+        "pipelines.trips.page": ["*.css"],
         "spark_conf": ["*.conf", "*.properties"],
         "udfs": [JAR.name],
     },
