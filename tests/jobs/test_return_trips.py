@@ -20,8 +20,8 @@ DAY = 24 * HOUR
 NOON = us(MIDNIGHT) + 12 * HOUR
 HOME, WORK = (40.75, -73.99), (40.70, -74.01)
 
-# OUT reaches work at 12:20. BACK leaves there 40 minutes later and LATER after 60 minutes, the second
-# to a door 120 m from home; nobody goes back the way ELSEWHERE came. The same on the next day.
+# OUT reaches work at 12:20. BACK leaves there 40 minutes later and LATER after 60 minutes, LATER to
+# a door 120 m from home; nobody goes back the way ELSEWHERE came. The same on the next day.
 OUT = Trip(1, NOON, NOON + HOUR // 3, *HOME, *WORK)
 BACK = Trip(2, NOON + HOUR, NOON + HOUR * 4 // 3, *WORK, *HOME)
 LATER = Trip(3, NOON + HOUR * 4 // 3, NOON + HOUR * 5 // 3, *WORK, HOME[0] + north_m(120), HOME[1])
