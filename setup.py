@@ -145,7 +145,6 @@ setup(
     package_dir={"spark_conf": "spark-conf"},
     package_data={
         "": ["*.css", "*.csv", "*.toml"],
-        "pipelines.trips.page": ["*.css"],
         "spark_conf": ["*.conf", "*.properties"],
         "udfs": [JAR.name],
     },
