@@ -10,8 +10,7 @@ import json
 import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from datetime import date, timedelta
@@ -117,6 +116,10 @@ def _write_all(days: Sequence[date], order: Order, folder: str) -> Iterator[Made
         yield from pool.map(write_day, days, [order] * len(days), [folder] * len(days))
 
 
+def _total(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    return {kind: sum(c[kind] for c in counts) for kind in (counts[0] if counts else ())}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = arguments()
     args = parser.parse_args(argv)
@@ -141,10 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         error = f"{args.out}: {e.strerror or e}: nothing half-written is left, run it again"
         log(f"{JOB}: {error}")
     seconds = time.perf_counter() - start
-    dirty, flawed = (
-        dict(sum((Counter(getattr(f, which)) for f in files), Counter()))
-        for which in ("dirty", "flawed")
-    )
+    dirty, flawed = _total([f.dirty for f in files]), _total([f.flawed for f in files])
     rows = sum(f.rows for f in files)
     print(f"made {rows:,} rows in {len(files)} files, {sum(dirty.values()):,} of them broken")
     line = {

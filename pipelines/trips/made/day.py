@@ -89,7 +89,7 @@ def made_day(day: date, trips: int, *, seed: int, commuter_share: float) -> Made
     # Commuters ride out early enough to go back on the same day; their way back takes the place
     # of somebody else's trip.
     early = (start + took < 20 * 3600) & (np.hypot(pu - du, pv - dv) > 300)
-    riders = round(trips * commuter_share / 2)
+    riders = int(trips * commuter_share / 2)
     out = rng.permutation(np.flatnonzero(early))[:riders]
     back = rng.permutation(np.setdiff1d(np.arange(trips), out))[: len(out)]
     out = out[: len(back)]
