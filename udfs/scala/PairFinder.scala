@@ -1,0 +1,586 @@
+package org.apache.spark.sql.roundtrip
+
+import java.util.Arrays
+
+/** All pairs among the trips of one task, a batch at a time.
+  *
+  * Inbound trips are sorted once by (cell of the pickup, band of the drop-off, longitude of the
+  * drop-off), outbound trips by the places where they look. Time is cut into slabs of half a window;
+  * for each, the inbound trips in reach are copied out of the sorted order into small arrays that
+  * stay in the cache. An outbound trip visits the cells near its drop-off and, in each, the
+  * stretches of longitude near its pickup, each as wide as the disc is in that band. Distances are
+  * tested as chords in single precision about the centre of all points; only what lies within the
+  * rounding error of the radius is decided by the haversine, and the haversine alone decides it.
+  *
+  * Latitude does not matter: a band near a pole has few cells, a disc over a pole spans the circle,
+  * and longitude is a circle that starts opposite the centre of the points.
+  *
+  * Memory: 57 bytes a trip for the table, 24 for the points, 32 while sorting, 20 after that, and
+  * for one slab at a time 60 for each of its inbound trips; at most about 180 bytes a trip in all.
+  */
+final class PairFinder(table: TripTable, search: Search) {
+  import TripRecords._
+
+  /** Pairs of the last batch: record numbers in the table, outbound and inbound. */
+  var outbound = new Array[Int](PairFinder.Batch * 2)
+  var inbound = new Array[Int](PairFinder.Batch * 2)
+  var found = 0
+
+  private val words = table.words
+  private val n = table.count
+
+  private def double(record: Int, word: Int): Double =
+    java.lang.Double.longBitsToDouble(words(record * Words + word))
+  def word(record: Int, word: Int): Long = words(record * Words + word)
+
+  private def isOutbound(i: Int) = (table.roles(i) & Outbound) != 0
+  private def isInbound(i: Int) = (table.roles(i) & Inbound) != 0
+
+  // Points in metres about the centre: pickup x, y, z, drop-off x, y, z.
+  private val points = new Array[Float](n * 6)
+  private var seam = 0.0
+  private var inside = 0f // squared chords below are surely within the radius
+  private var outside = 0f // and above are surely not
+  locate()
+
+  private val (south, north, first, last) = bounds()
+  private val cells =
+    new Bands(south, north, Math.min(Math.max(search.wideDegrees * PairFinder.CellRadii, PairFinder.leastCell), 180))
+  private val bands =
+    new Bands(south, north, Math.min(Math.max(search.wideDegrees * PairFinder.BandRadii, PairFinder.leastBand), 180))
+  private val cellsRound = Array.tabulate(cells.count) { i =>
+    val middle = Math.toRadians(cells.south + (i + 0.5) * cells.height)
+    Math.max(1, Math.floor(360 / cells.height * Math.cos(middle)).toInt)
+  }
+
+  // Keys: cell row, cell column, band, longitude in steps over the range that drop-offs span.
+  private var firstCol = 0
+  private var lastCol = 0
+  private var turnFrom = 0.0
+  private var turnTo = 0.0
+  measureColumns()
+  private val colBits = PairFinder.bits(lastCol - firstCol)
+  private val bandBits = PairFinder.bits(bands.count - 1)
+  private val lonBits = Math.min(31 - bandBits, 14)
+  private val lastStep = (1 << lonBits) - 1
+  private val steps = if (turnTo > turnFrom) lastStep / (turnTo - turnFrom) else 0.0
+  private val keyBits = PairFinder.bits(cells.count - 1) + colBits + bandBits + lonBits
+
+  // Slabs of time; few trips over a long time get longer ones.
+  private val slabUs =
+    Math.max(Math.max(1L, search.windowUs / PairFinder.SlabsPerWindow), (last - first) / (4L * n + 4) + 1)
+  private val slabs = ((last - first) / slabUs + 1).toInt
+  private val outboundFrom = new Array[Int](slabs + 1) // where a slab's trips start in outboundOrder
+  private val inboundFrom = new Array[Int](slabs + 1) // likewise, positions in the sorted order
+  private val outboundOrder = sortOutbound()
+  private var inboundKeys: Array[Long] = _
+  private var inboundTrips: Array[Int] = _
+  private val inboundOrder = sortInbound()
+
+  // The slab at hand.
+  private var slab = -1
+  private var next = 0
+  private var end = 0
+  private val most = (0 until slabs).foldLeft(0)((m, k) => Math.max(m, inboundFrom(k + 1) - inboundFrom(k)))
+  private val slabPoints = new Array[Float](most * 6)
+  private val slabKeys = new Array[Int](most)
+  private val slabTimes = new Array[Long](most)
+  private val slabTrips = new Array[Int](most)
+  private var directory = new CellDirectory(16)
+  private var stretchLow = new Array[Int](16)
+  private var stretchHigh = new Array[Int](16)
+  private var stretches = 0
+
+  /** Finds the next batch of pairs; false where there are no more. */
+  def advance(): Boolean = {
+    found = 0
+    while (found < PairFinder.Batch) {
+      if (next == end && !openSlab()) return found > 0
+      look(outboundOrder(next))
+      next += 1
+    }
+    true
+  }
+
+  private def locate(): Unit = {
+    val at = new Array[Double](3)
+    val centre = new Array[Double](3)
+    val stride = Math.max(1, n / 4096) // a sample: the centre decides only how fine rounding is
+    var i = 0
+    while (i < n) {
+      Sphere.unitVector(double(i, PickupLat), double(i, PickupLon), at, 0)
+      for (k <- 0 until 3) centre(k) += at(k)
+      i += stride
+    }
+    val seen = Math.max(1, (n + stride - 1) / stride)
+    for (k <- 0 until 3) centre(k) /= seen
+    seam = Math.toDegrees(Math.atan2(centre(1), centre(0))) - 180
+    val x0 = centre(0)
+    val y0 = centre(1)
+    val z0 = centre(2)
+    var extent = 0f
+    i = 0
+    while (i < n) {
+      var half = 0
+      while (half < 2) {
+        Sphere.unitVector(double(i, PickupLat + 2 * half), double(i, PickupLon + 2 * half), at, 0)
+        val x = ((at(0) - x0) * Sphere.EarthRadiusM).toFloat
+        val y = ((at(1) - y0) * Sphere.EarthRadiusM).toFloat
+        val z = ((at(2) - z0) * Sphere.EarthRadiusM).toFloat
+        val to = i * 6 + half * 3
+        points(to) = x
+        points(to + 1) = y
+        points(to + 2) = z
+        extent = Math.max(extent, Math.max(Math.abs(x), Math.max(Math.abs(y), Math.abs(z))))
+        half += 1
+      }
+      i += 1
+    }
+    // Each coordinate of a difference is off by at most extent * 2^-23, a chord by sqrt(3) times
+    // that; the rest is for the single-precision arithmetic on the difference and for 1 mm as above.
+    val chord = search.chordM
+    val hair = 2.0 * extent * Math.scalb(1.0, -23) + 2e-3 + 1e-6 * chord
+    inside = if (search.everywhere || chord <= hair) 0f else ((chord - hair) * (chord - hair)).toFloat
+    outside = if (search.everywhere) Float.PositiveInfinity else ((chord + hair) * (chord + hair)).toFloat
+  }
+
+  private def bounds(): (Double, Double, Long, Long) = {
+    var low = 90.0
+    var high = -90.0
+    var from = Long.MaxValue
+    var to = Long.MinValue
+    var i = 0
+    while (i < n) {
+      val p = double(i, PickupLat)
+      val d = double(i, DropoffLat)
+      low = Math.min(low, Math.min(p, d))
+      high = Math.max(high, Math.max(p, d))
+      val pickup = words(i * Words + Pickup)
+      val dropoff = words(i * Words + Dropoff)
+      // Only what a role uses counts: a trip of years must not stretch the time.
+      if (isOutbound(i)) { from = Math.min(from, dropoff); to = Math.max(to, dropoff) }
+      i += 1
+    }
+    if (from > to) (low, Math.max(low, high), 0L, 0L) else (low, high, from, to)
+  }
+
+  private def turn(lon: Double): Double = {
+    val x = (lon - seam) / 360
+    val share = x - Math.floor(x)
+    if (share >= 1) 0.0 else share
+  }
+
+  private def column(row: Int, turned: Double): Int =
+    Math.min((turned * cellsRound(row)).toInt, cellsRound(row) - 1)
+
+  private def step(turned: Double): Int = Math.floor((turned - turnFrom) * steps).toInt
+
+  private def measureColumns(): Unit = {
+    var low = Int.MaxValue
+    var high = Int.MinValue
+    var from = 1.0
+    var to = 0.0
+    var i = 0
+    while (i < n) {
+      if (isInbound(i)) {
+        val col = column(cells.of(double(i, PickupLat)), turn(double(i, PickupLon)))
+        low = Math.min(low, col)
+        high = Math.max(high, col)
+        val t = turn(double(i, DropoffLon))
+        from = Math.min(from, t)
+        to = Math.max(to, t)
+      }
+      i += 1
+    }
+    if (low <= high) {
+      firstCol = low
+      lastCol = high
+      turnFrom = from
+      turnTo = to
+    }
+  }
+
+  private def cellKey(row: Int, col: Int): Long = row.toLong << colBits | (col - firstCol).toLong
+
+  private def slabOf(time: Long): Int = ((time - first) / slabUs).toInt
+
+  // An inbound trip is in reach of drop-offs in [pickup - window + 1, pickup - 1].
+  private def firstSlab(pickup: Long): Int = {
+    val from = pickup - search.windowUs + 1
+    if (from <= first) 0 else Math.min((from - first) / slabUs, slabs).toInt
+  }
+  private def lastSlab(pickup: Long): Int =
+    if (pickup <= first) -1 else Math.min((pickup - 1 - first) / slabUs, slabs - 1).toInt
+
+  private def sortOutbound(): Array[Int] = {
+    val count = countRole(Outbound)
+    val keys = new Array[Long](count)
+    val trips = new Array[Int](count)
+    var i = 0
+    var k = 0
+    while (i < n) {
+      if (isOutbound(i)) {
+        val row = cells.of(double(i, DropoffLat))
+        val col = column(row, turn(double(i, DropoffLon)))
+        val near = Math.max(firstCol, Math.min(lastCol, col))
+        val along = Math.max(0, Math.min(lastStep, step(turn(double(i, PickupLon)))))
+        keys(k) = (cellKey(row, near) << bandBits | bands.of(double(i, PickupLat)).toLong) << lonBits | along
+        trips(k) = i
+        outboundFrom(slabOf(words(i * Words + Dropoff)) + 1) += 1
+        k += 1
+      }
+      i += 1
+    }
+    val (_, sorted) = RadixSort(keys, trips, keyBits)
+    for (s <- 0 until slabs) outboundFrom(s + 1) += outboundFrom(s)
+    val fill = Arrays.copyOf(outboundFrom, slabs)
+    val order = new Array[Int](count)
+    k = 0
+    while (k < count) {
+      val s = slabOf(words(sorted(k) * Words + Dropoff))
+      order(fill(s)) = sorted(k)
+      fill(s) += 1
+      k += 1
+    }
+    order
+  }
+
+  private def sortInbound(): Array[Int] = {
+    val count = countRole(Inbound)
+    val keys = new Array[Long](count)
+    val trips = new Array[Int](count)
+    var i = 0
+    var k = 0
+    while (i < n) {
+      if (isInbound(i)) {
+        val row = cells.of(double(i, PickupLat))
+        val place = cellKey(row, column(row, turn(double(i, PickupLon))))
+        val along = Math.min(lastStep, step(turn(double(i, DropoffLon))))
+        keys(k) = (place << bandBits | bands.of(double(i, DropoffLat)).toLong) << lonBits | along
+        trips(k) = i
+        var s = firstSlab(words(i * Words + Pickup))
+        val stop = lastSlab(words(i * Words + Pickup))
+        while (s <= stop) {
+          inboundFrom(s + 1) += 1
+          s += 1
+        }
+        k += 1
+      }
+      i += 1
+    }
+    val (sortedKeys, sortedTrips) = RadixSort(keys, trips, keyBits)
+    inboundKeys = sortedKeys
+    inboundTrips = sortedTrips
+    for (s <- 0 until slabs) inboundFrom(s + 1) += inboundFrom(s)
+    val fill = Arrays.copyOf(inboundFrom, slabs)
+    val order = new Array[Int](inboundFrom(slabs))
+    k = 0
+    while (k < count) {
+      val pickup = words(sortedTrips(k) * Words + Pickup)
+      var s = firstSlab(pickup)
+      val stop = lastSlab(pickup)
+      while (s <= stop) {
+        order(fill(s)) = k
+        fill(s) += 1
+        s += 1
+      }
+      k += 1
+    }
+    order
+  }
+
+  private def countRole(role: Int): Int = {
+    var count = 0
+    var i = 0
+    while (i < n) {
+      if ((table.roles(i) & role) != 0) count += 1
+      i += 1
+    }
+    count
+  }
+
+  /** Makes the next slab with trips on both sides the one at hand; false where there is none. */
+  private def openSlab(): Boolean = {
+    slab += 1
+    while (slab < slabs &&
+      (outboundFrom(slab + 1) == outboundFrom(slab) || inboundFrom(slab + 1) == inboundFrom(slab)))
+      slab += 1
+    if (slab >= slabs) return false
+    next = outboundFrom(slab)
+    end = outboundFrom(slab + 1)
+    val from = inboundFrom(slab)
+    val count = inboundFrom(slab + 1) - from
+    val shift = bandBits + lonBits
+    val mask = (1L << shift) - 1
+    var distinct = 0
+    var before = -1L
+    var k = 0
+    while (k < count) {
+      val at = inboundOrder(from + k)
+      val trip = inboundTrips(at)
+      val key = inboundKeys(at)
+      System.arraycopy(points, trip * 6, slabPoints, k * 6, 6)
+      slabKeys(k) = (key & mask).toInt
+      slabTimes(k) = words(trip * Words + Pickup)
+      slabTrips(k) = trip
+      if ((key >>> shift) != before) {
+        before = key >>> shift
+        distinct += 1
+      }
+      k += 1
+    }
+    directory = directory.emptied(distinct)
+    before = -1L
+    var start = 0
+    k = 0
+    while (k <= count) {
+      val cell = if (k == count) -1L else inboundKeys(inboundOrder(from + k)) >>> shift
+      if (cell != before) {
+        if (k > 0) directory.put(before, start, k)
+        before = cell
+        start = k
+      }
+      k += 1
+    }
+    true
+  }
+
+  /** Appends the pairs of one outbound trip. */
+  private def look(trip: Int): Unit = {
+    val pickupLat = double(trip, PickupLat)
+    findStretches(pickupLat, turn(double(trip, PickupLon)))
+    if (stretches == 0) return
+    val lat = double(trip, DropoffLat)
+    val turned = turn(double(trip, DropoffLon))
+    val cosLat = Math.cos(Math.toRadians(lat))
+    var row = cells.of(lat - search.wideDegrees)
+    val lastRow = cells.of(lat + search.wideDegrees)
+    while (row <= lastRow) {
+      val half = cells.halfTurn(row, lat, cosLat, search)
+      if (half >= 0) {
+        val round = cellsRound(row)
+        var c = Math.floor((turned - half) * round).toInt
+        var stop = Math.floor((turned + half) * round).toInt
+        if (half >= 0.5 || stop - c >= round) {
+          c = 0
+          stop = round - 1
+        }
+        while (c <= stop) {
+          val col = if (c < 0) c + round else if (c >= round) c - round else c
+          if (col >= firstCol && col <= lastCol) {
+            val slot = directory.slotOf(cellKey(row, col))
+            if (slot >= 0) scanCell(trip, directory.from(slot), directory.to(slot))
+          }
+          c += 1
+        }
+      }
+      row += 1
+    }
+  }
+
+  /** The stretches of (band, longitude) that the disc round an outbound trip's pickup touches. */
+  private def findStretches(lat: Double, turned: Double): Unit = {
+    stretches = 0
+    val cosLat = Math.cos(Math.toRadians(lat))
+    var row = bands.of(lat - search.wideDegrees)
+    val lastRow = bands.of(lat + search.wideDegrees)
+    while (row <= lastRow) {
+      val half = bands.halfTurn(row, lat, cosLat, search)
+      if (half >= 0.5) addStretch(row, 0, lastStep)
+      else if (half >= 0) {
+        addStretch(row, step(turned - half), step(turned + half))
+        if (turned - half < 0) addStretch(row, step(turned - half + 1), lastStep)
+        if (turned + half >= 1) addStretch(row, 0, step(turned + half - 1))
+      }
+      row += 1
+    }
+  }
+
+  private def addStretch(row: Int, low: Int, high: Int): Unit =
+    if (low <= lastStep && high >= 0) {
+      if (stretches == stretchLow.length) {
+        stretchLow = Arrays.copyOf(stretchLow, 2 * stretches)
+        stretchHigh = Arrays.copyOf(stretchHigh, 2 * stretches)
+      }
+      stretchLow(stretches) = row << lonBits | Math.max(low, 0)
+      stretchHigh(stretches) = row << lonBits | Math.min(high, lastStep)
+      stretches += 1
+    }
+
+  private def scanCell(trip: Int, from: Int, to: Int): Unit = {
+    val keys = slabKeys
+    var s = 0
+    while (s < stretches) {
+      val low = stretchLow(s)
+      val high = stretchHigh(s)
+      var at = from
+      var length = to - from
+      while (length > 1) {
+        val half = length >>> 1
+        at += (if (keys(at + half - 1) < low) half else 0)
+        length -= half
+      }
+      if (keys(at) < low) at += 1
+      if (at < to && keys(at) <= high) scan(trip, at, to, high)
+      s += 1
+    }
+  }
+
+  private def scan(trip: Int, from: Int, to: Int, high: Int): Unit = {
+    val keys = slabKeys
+    val near = slabPoints
+    val times = slabTimes
+    val base = trip * 6
+    val px = points(base)
+    val py = points(base + 1)
+    val pz = points(base + 2)
+    val dx = points(base + 3)
+    val dy = points(base + 4)
+    val dz = points(base + 5)
+    val dropoff = words(trip * Words + Dropoff)
+    val windowUs = search.windowUs
+    val beyond = outside
+    val surely = inside
+    var at = from
+    while (at < to && keys(at) <= high) {
+      val j = at * 6
+      val a = near(j) - dx
+      val b = near(j + 1) - dy
+      val c = near(j + 2) - dz
+      val g = a * a + b * b + c * c
+      if (g <= beyond) {
+        val wait = times(at) - dropoff
+        if (wait > 0 && wait < windowUs) {
+          val u = near(j + 3) - px
+          val v = near(j + 4) - py
+          val w = near(j + 5) - pz
+          val h = u * u + v * v + w * w
+          if (h <= beyond) {
+            val other = slabTrips(at)
+            if (words(other * Words + Id) != words(trip * Words + Id) &&
+              ((g < surely && h < surely) || isClose(trip, other))) add(trip, other)
+          }
+        }
+      }
+      at += 1
+    }
+  }
+
+  private def isClose(a: Int, b: Int): Boolean =
+    dropoffGapM(a, b) < search.radiusM && pickupGapM(a, b) < search.radiusM
+
+  def dropoffGapM(a: Int, b: Int): Double = Sphere.haversineM(
+    double(a, DropoffLat), double(a, DropoffLon), double(b, PickupLat), double(b, PickupLon))
+
+  def pickupGapM(a: Int, b: Int): Double = Sphere.haversineM(
+    double(a, PickupLat), double(a, PickupLon), double(b, DropoffLat), double(b, DropoffLon))
+
+  private def add(a: Int, b: Int): Unit = {
+    if (found == outbound.length) {
+      outbound = Arrays.copyOf(outbound, 2 * found)
+      inbound = Arrays.copyOf(inbound, 2 * found)
+    }
+    outbound(found) = a
+    inbound(found) = b
+    found += 1
+  }
+}
+
+object PairFinder {
+  /** Pairs found before a batch is handed over; one trip's pairs are never cut. */
+  val Batch = 4096
+
+  /** Shape of cells and bands, in radii and at least so many degrees; measured, see benchmarks. */
+  val CellRadii: Double = sys.props.getOrElse("rt.cell", "2.0").toDouble
+  val BandRadii: Double = sys.props.getOrElse("rt.band", "1.0").toDouble
+  val SlabsPerWindow: Int = sys.props.getOrElse("rt.spw", "2").toInt
+  val leastCell: Double = Math.toDegrees(400 / Sphere.EarthRadiusM)
+  val leastBand: Double = Math.toDegrees(200 / Sphere.EarthRadiusM)
+
+  def bits(largest: Int): Int = 32 - Integer.numberOfLeadingZeros(largest)
+}
+
+/** Where each cell's inbound trips lie in a slab: a hash table from cell key to a range. */
+final class CellDirectory(slots: Int) {
+  private val mask = slots - 1
+  private val shift = 64 - Integer.numberOfTrailingZeros(slots)
+  private val cells = new Array[Long](slots)
+  val from = new Array[Int](slots)
+  val to = new Array[Int](slots) // 0: the slot is free
+
+  private def home(cell: Long): Int = (cell * 0x9e3779b97f4a7c15L >>> shift).toInt
+
+  /** An empty directory with room for so many cells; this one where it is large enough. */
+  def emptied(distinct: Int): CellDirectory = {
+    val wanted = Math.max(16, Integer.highestOneBit(Math.max(1, 2 * distinct - 1)) * 2)
+    if (wanted <= slots) {
+      Arrays.fill(to, 0)
+      this
+    } else new CellDirectory(wanted)
+  }
+
+  def put(cell: Long, first: Int, end: Int): Unit = {
+    var slot = home(cell)
+    while (to(slot) != 0) slot = (slot + 1) & mask
+    cells(slot) = cell
+    from(slot) = first
+    to(slot) = end
+  }
+
+  /** The slot of a cell, or -1. */
+  def slotOf(cell: Long): Int = {
+    var slot = home(cell)
+    while (to(slot) != 0 && cells(slot) != cell) slot = (slot + 1) & mask
+    if (to(slot) == 0) -1 else slot
+  }
+}
+
+/** Stable least-significant-digit radix sort of 64-bit keys, each with a number beside it. */
+object RadixSort {
+  private val Digit = 11
+
+  /** Sorted keys and their numbers; the arguments are used up. Only the low `bits` may be set. */
+  def apply(keys: Array[Long], numbers: Array[Int], bits: Int): (Array[Long], Array[Int]) = {
+    var from = keys
+    var fromNumbers = numbers
+    var to = new Array[Long](keys.length)
+    var toNumbers = new Array[Int](keys.length)
+    var shift = 0
+    while (shift < bits) {
+      pass(from, fromNumbers, to, toNumbers, shift)
+      val k = from
+      from = to
+      to = k
+      val v = fromNumbers
+      fromNumbers = toNumbers
+      toNumbers = v
+      shift += Digit
+    }
+    (from, fromNumbers)
+  }
+
+  private def pass(from: Array[Long], fromNumbers: Array[Int], to: Array[Long], toNumbers: Array[Int], shift: Int): Unit = {
+    val size = 1 << Digit
+    val at = new Array[Int](size + 1)
+    var i = 0
+    while (i < from.length) {
+      at(((from(i) >>> shift) & (size - 1)).toInt + 1) += 1
+      i += 1
+    }
+    i = 0
+    while (i < size) {
+      at(i + 1) += at(i)
+      i += 1
+    }
+    i = 0
+    while (i < from.length) {
+      val key = from(i)
+      val digit = ((key >>> shift) & (size - 1)).toInt
+      val t = at(digit)
+      at(digit) = t + 1
+      to(t) = key
+      toNumbers(t) = fromNumbers(i)
+      i += 1
+    }
+  }
+}
