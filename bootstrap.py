@@ -140,7 +140,7 @@ def _is_environment(needs_pip: bool) -> bool:
 
 
 def _base_python() -> str:
-    """This Python, or the one behind it where .venv itself was named."""
+    """The Python that runs this, or the one behind it where .venv itself was named."""
     return getattr(sys, "_base_executable", None) or sys.executable
 
 
