@@ -39,8 +39,8 @@ def test_a_day_is_the_same_however_many_days_and_processes_there_are(
 def test_ingestion_rejects_the_dirty_rows_alone_each_for_its_reason(
     lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text, typed = (_made(capsys, tmp_path, "--format", x) for x in ("csv.gz", "parquet"))
-    assert ingest([str(tmp_path), "--lake", lake.root]) == 0
+    text, typed = (_made(capsys, tmp_path / "made", "--format", x) for x in ("csv.gz", "parquet"))
+    assert ingest([str(tmp_path / "made"), "--lake", lake.root]) == 0
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     rejected = lake.read(TRIPS_REJECTED).groupBy("reasons").count().collect()
     assert {tuple(r["reasons"]): r["count"] for r in rejected} == {
