@@ -18,6 +18,7 @@ from delta.exceptions import (
     ProtocolChangedException,
 )
 from delta.tables import DeltaTable
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 
@@ -48,6 +49,19 @@ class Lake:
     def __init__(self, spark: SparkSession, root: str) -> None:
         self.spark = spark
         self.root = root.rstrip("/") if "://" in root else os.path.abspath(root)
+
+    def check_root(self) -> None:
+        """Make the lake's folder where it is missing. UsageError where none can be there."""
+        context = self.spark.sparkContext
+        try:
+            root = context._jvm.org.apache.hadoop.fs.Path(self.root)  # type: ignore[union-attr]
+            file_system = root.getFileSystem(context._jsc.hadoopConfiguration())
+            made = file_system.mkdirs(root) and file_system.getFileStatus(root).isDirectory()
+            reason = "it is no folder, and none can be made there"
+        except Py4JJavaError as e:
+            made, reason = False, str(e.java_exception.toString()).split(": ", 1)[-1]
+        if not made:
+            raise UsageError(f"--lake {self.root}: {reason.splitlines()[0]}")
 
     def path(self, table: Table) -> str:
         return f"{self.root}/{table.relative_path}"
@@ -97,11 +111,11 @@ class Lake:
         if not self.exists(table):
             return None
         history = DeltaTable.forPath(self.spark, self.path(table)).history(1)
-        return int(history.select("version").head()[0])
+        return int(history.select("version").collect()[0][0])
 
     def properties(self, table: Table) -> dict[str, str]:
         detail = DeltaTable.forPath(self.spark, self.path(table)).detail()
-        return dict(detail.select("properties").head()[0])
+        return dict(detail.select("properties").collect()[0][0])
 
     def set_properties(self, table: Table, properties: Mapping[str, str]) -> None:
         """Set table properties; keys and values are quoted, never trusted as SQL."""
@@ -129,14 +143,14 @@ class Lake:
         """Insert rows, or update the whole row where the key (one column) is there already."""
         self.create(table)
         (key,) = table.key
-        target = DeltaTable.forPath(self.spark, self.path(table))
-        merge = (
-            target.alias("old")
-            .merge(table.conform(rows).alias("new"), f"old.{key} = new.{key}")
-            .whenMatchedUpdateAll()
-            .whenNotMatchedInsertAll()
-        )
-        _retried(merge.execute)
+        new = table.conform(rows).alias("new")
+
+        def merge() -> None:
+            target = DeltaTable.forPath(self.spark, self.path(table)).alias("old")
+            found = target.merge(new, f"old.{key} = new.{key}")
+            found.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
+
+        _retried(merge)
 
 
 def _quoted(text: str) -> str:

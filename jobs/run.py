@@ -28,7 +28,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import pyspark
 from pyspark.sql import DataFrame, SparkSession
@@ -91,9 +91,17 @@ class Run:
                 self.tables_out[table.name] = version
 
 
+class _Parser(argparse.ArgumentParser):
+    """argparse, but a wrong argument is a UsageError like any other, for `run_job` to report."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        raise UsageError(message)
+
+
 def parser(description: str, example: str, **kwargs: Any) -> argparse.ArgumentParser:
     """A parser with what every job takes. `example` is a worked command line with its effect."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         description=description,
         epilog=f"example:\n{example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -121,23 +129,31 @@ def run_job(
     body: Callable[[Run], Mapping[str, Any]],
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Run a job's body inside the wrapper and return the process's exit code."""
-    args = arguments.parse_args(argv)
+    """Run a job's body inside the wrapper and return the process's exit code.
+
+    The last line on standard output is one JSON object, whatever happens.
+    """
     start = time.perf_counter()
-    if not args.lake:
-        arguments.error("--lake is empty: name a folder or a URL")
     try:
+        args = arguments.parse_args(argv)
+        if not args.lake or not args.run_id:
+            raise UsageError("--lake and --run-id must not be empty")
         spark = open_session(f"roundtrip {job}")
-    except SetupError as e:
+    except (UsageError, SetupError) as e:
         log(f"{job}: {e}")
-        return EXIT_FAILED
+        code = EXIT_USAGE if isinstance(e, UsageError) else EXIT_FAILED
+        print(json.dumps({"job": job, "outcome": _OUTCOMES[code], "error": str(e)}), flush=True)
+        return code
     spark.sparkContext.setLogLevel("ERROR")
     run = Run(job, args, spark)
     run.seconds["start"] = round(time.perf_counter() - start, 3)
     fields: Mapping[str, Any] = {}
     error: str | None = None
+    recorded = False
     try:
+        run.lake.check_root()
         _record(run, "start", "running", None)
+        recorded = True
         fields = body(run)
         code = EXIT_DONE
     except UsageError as e:
@@ -149,13 +165,15 @@ def run_job(
     except KeyboardInterrupt:
         code, error = EXIT_FAILED, "interrupted"
     except Exception as e:
-        traceback.print_exc()
+        if not _is_of_environment(e):
+            traceback.print_exc()
         code, error = EXIT_FAILED, _first_line(e)
     if error is not None:
         log(f"{job}: {error}")
     run.seconds["total"] = round(time.perf_counter() - start, 3)
     try:
-        _record(run, "end", _OUTCOMES[code], error)
+        if recorded:
+            _record(run, "end", _OUTCOMES[code], error)
     except Exception as e:
         log(f"{job}: the end of this run could not be recorded in {RUNS.name}: {_first_line(e)}")
         code = code or EXIT_FAILED
@@ -180,8 +198,34 @@ def log(text: str) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
+    """What went wrong: for an exception from Java what is at the bottom of it."""
+    causes = _java_causes(error)
+    text = str(causes[-1].toString() if causes else error).strip() or type(error).__name__
     return text.splitlines()[0]
+
+
+def _is_of_environment(error: BaseException) -> bool:
+    """Whether it is the machine that failed, as with a full disk: a stack trace is no help then."""
+    return any("IOException" in _java_classes(cause) for cause in _java_causes(error))
+
+
+def _java_causes(error: BaseException) -> list[Any]:
+    """The Java exception behind an error, and what caused it, the deepest last."""
+    cause = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
+    causes: list[Any] = []
+    while cause is not None and len(causes) < 50:
+        causes.append(cause)
+        cause = cause.getCause()
+    return causes
+
+
+def _java_classes(exception: Any) -> set[str]:
+    """Simple names of an exception's class and those above it."""
+    names, java_class = set(), exception.getClass()
+    while java_class is not None:
+        names.add(java_class.getSimpleName())
+        java_class = java_class.getSuperclass()
+    return names
 
 
 def _record(run: Run, event: str, outcome: str, error: str | None) -> None:

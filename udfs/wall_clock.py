@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 # Clock changes move clocks by 20 minutes to 3 hours; the offset that holds this long after a time
 # is the one that its later reading uses.
-_AFTER_CHANGE = "INTERVAL 3 HOURS"
+_AFTER_CHANGE_US = 3 * 3600 * 1_000_000
 
 
 def earlier_reading(wall: Column, timezone: str) -> Column:
@@ -22,29 +22,32 @@ def earlier_reading(wall: Column, timezone: str) -> Column:
     return F.to_utc_timestamp(wall, timezone)
 
 
-def later_reading(wall: Column, timezone: str) -> Column:
-    """The UTC time at which a clock in `timezone` last showed `wall`: differs in autumn only."""
-    after = F.to_utc_timestamp(wall + F.expr(_AFTER_CHANGE), timezone) - F.expr(_AFTER_CHANGE)
-    return F.when(F.from_utc_timestamp(after, timezone) == wall, after).otherwise(
-        earlier_reading(wall, timezone)
-    )
+def later_reading(wall: Column, earlier: Column, timezone: str) -> Column:
+    """The UTC time at which a clock in `timezone` last showed `wall`: differs in autumn only.
+
+    `earlier` is the column that holds its earlier reading.
+    """
+    after = _moved(F.to_utc_timestamp(_moved(wall, _AFTER_CHANGE_US), timezone), -_AFTER_CHANGE_US)
+    again = (after > earlier) & (F.from_utc_timestamp(after, timezone) == wall)
+    return F.when(again, after).otherwise(earlier)
 
 
-def is_skipped(wall: Column, timezone: str) -> Column:
-    """True for a time that the clocks of `timezone` never showed: the gap in spring."""
-    return F.from_utc_timestamp(earlier_reading(wall, timezone), timezone) != wall
+def is_skipped(wall: Column, earlier: Column, timezone: str) -> Column:
+    """True for a time that the clocks of `timezone` never showed: the gap in spring.
+
+    `earlier` is the column that holds its earlier reading.
+    """
+    return F.from_utc_timestamp(earlier, timezone) != wall
 
 
-def start_and_end(start_wall: Column, end_wall: Column, timezone: str) -> Column:
+def start_and_end(
+    early_start: Column, late_start: Column, early_end: Column, late_end: Column
+) -> Column:
     """Struct (start, end) in UTC of something that began and ended at two wall-clock times.
 
-    Each time may have two readings in autumn. Of the up to four pairs, the shortest that is not
+    Each time comes with both its readings. Of the up to four pairs, the shortest that is not
     negative is taken, on a tie the earlier; where all are negative, the earlier readings.
     """
-    early_start = earlier_reading(start_wall, timezone)
-    late_start = later_reading(start_wall, timezone)
-    early_end = earlier_reading(end_wall, timezone)
-    late_end = later_reading(end_wall, timezone)
 
     def pair(start: Column, end: Column) -> Column:
         micros = F.unix_micros(end) - F.unix_micros(start)
@@ -58,7 +61,12 @@ def start_and_end(start_wall: Column, end_wall: Column, timezone: str) -> Column
         pair(late_start, early_end),
         pair(late_start, late_end),
     )
-    ambiguous = (early_start != late_start) | (early_end != late_end)
     plain = F.struct(early_start.alias("start"), early_end.alias("end"))
     chosen = F.struct(shortest["start"].alias("start"), shortest["end"].alias("end"))
+    ambiguous = (early_start != late_start) | (early_end != late_end)
     return F.when(ambiguous & shortest.isNotNull(), chosen).otherwise(plain)
+
+
+def _moved(time: Column, by_us: int) -> Column:
+    # Plain arithmetic: adding an interval goes through calendar objects, row by row.
+    return F.timestamp_micros(F.unix_micros(time) + by_us)

@@ -1,41 +1,33 @@
-"""Delivered files: finding them, reading their headers, naming them by content, reading rows.
+"""Delivered files: finding them, reading their headers, naming them by content.
 
 Everything goes through Hadoop's file systems, so a path may be local or any URL that the cluster
-can read. Rows come out as bronze.trips_raw wants them: text by header, numbered from 0.
+can read.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from py4j.java_gateway import is_instance_of
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql.types import (
-    ArrayType,
-    BinaryType,
-    MapType,
-    StructField,
-    StructType,
-    TimestampType,
-)
+from pyspark.sql import SparkSession
 
 from pipelines.errors import UsageError
 from pipelines.trips.layouts import Layout, Recognised, Unrecognised, recognise
 
 DATA_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".parquet")
-WHOLE_LINE = "_line"
-"""Key in `fields` of a row with more fields than the header: the line as it stood in the file."""
+BLANK = " \t"
+"""A line of nothing but these is blank, and is passed over in CSV."""
 
 _HEADER_BYTES = 1 << 20
-# Some TLC years end each data row with two commas that the header lacks. More text than that is
-# a broken row, kept whole under WHOLE_LINE.
-_SPARE_FIELDS = 16
-_ROWS_PER_BLOCK = 1 << 16
+_LINE_END = re.compile(r"\r\n|\n|\r")  # as Hadoop's readers cut lines; splitlines() cuts at more
+_GZIP, _ZIP, _PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 class FileRefused(ValueError):
@@ -48,6 +40,7 @@ class SourceFile:
 
     path: str
     bytes: int
+    modified_ms: int
     is_parquet: bool
     header: tuple[str, ...]
     recognised: Recognised
@@ -61,26 +54,33 @@ def find_files(spark: SparkSession, paths: Sequence[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for path in paths:
-        hadoop_path = _hadoop(spark).Path(path)
-        file_system = hadoop_path.getFileSystem(_conf(spark))
         try:
-            literal = file_system.exists(hadoop_path)
-            matches = [file_system.getFileStatus(hadoop_path)] if literal else []
-            if not literal:
-                matches = list(file_system.globStatus(hadoop_path) or [])
+            files = list(_files_at(spark, path))
         except Py4JJavaError as e:
-            raise UsageError(f"{path}: {_java_message(e)}") from e
-        if not matches:
-            raise UsageError(f"{path}: no such file or folder, and no file matches it as a pattern")
-        before = len(found)
-        for status in matches:
-            if status.isDirectory():
-                found.update(dict.fromkeys(_files_below(file_system, status.getPath())))
-            else:
-                found[status.getPath().toString()] = None
-        if len(found) == before and all(s.isDirectory() for s in matches):
+            raise UsageError(f"{path}: {java_message(e)}") from e
+        if not files:
             raise UsageError(f"{path}: holds no file ending in {', '.join(DATA_ENDINGS)}")
+        found.update(dict.fromkeys(files))
     return sorted(found)
+
+
+def _files_at(spark: SparkSession, path: str) -> Iterator[str]:
+    # Hadoop takes "12:30.csv" for a URL whose scheme is 12.
+    named = path if re.match(r"[^/]*:/|[^:]*$|[^:]*/", path) else f"./{path}"
+    hadoop_path = _hadoop(spark).Path(named)
+    file_system = hadoop_path.getFileSystem(_conf(spark))
+    # A name with brackets may be just that.
+    if file_system.exists(hadoop_path):
+        matches = [file_system.getFileStatus(hadoop_path)]
+    else:
+        matches = list(file_system.globStatus(hadoop_path) or [])
+    if not matches:
+        raise UsageError(f"{path}: no such file or folder, and no file matches it as a pattern")
+    for status in matches:
+        if status.isDirectory():
+            yield from _files_below(file_system, status.getPath())
+        else:
+            yield status.getPath().toString()
 
 
 def _files_below(file_system: Any, folder: Any) -> Iterator[str]:
@@ -89,34 +89,38 @@ def _files_below(file_system: Any, folder: Any) -> Iterator[str]:
     while listed.hasNext():
         path = listed.next().getPath().toString()
         below = path.removeprefix(root).split("/")
-        if path.endswith(DATA_ENDINGS) and not any(part[0] in "._" for part in below if part):
+        if path.lower().endswith(DATA_ENDINGS) and not any(part[0] in "._" for part in below):
             yield path
 
 
 def inspect(spark: SparkSession, path: str, layouts: Sequence[Layout]) -> SourceFile:
     """Read a file's header and find its layout. Raises FileRefused with the reason."""
+    if path.rsplit("/", 1)[-1][:1] in ("_", "."):
+        raise FileRefused("begins with _ or a dot: Spark passes over such files, so rename it")
     hadoop_path = _hadoop(spark).Path(path)
     file_system = hadoop_path.getFileSystem(_conf(spark))
     try:
-        size = file_system.getFileStatus(hadoop_path).getLen()
+        status = file_system.getFileStatus(hadoop_path)
+        size, modified_ms = status.getLen(), status.getModificationTime()
         start = _first_bytes(file_system.open(hadoop_path), 4)
     except Py4JJavaError as e:
-        raise FileRefused(_java_message(e)) from e
+        raise FileRefused(f"cannot be read: {java_message(e)}") from e
     if size == 0:
         raise FileRefused("is empty (0 bytes)")
-    if start == b"PAR1":
-        header = _parquet_header(spark, path)
-    elif start.startswith(b"PK\x03\x04"):
+    if start.startswith(_ZIP):
         raise FileRefused("is a zip archive: unpack it first, or compress the CSV with gzip")
-    elif start.startswith(b"\x1f\x8b") and not path.endswith(".gz"):
+    if start.startswith(_UTF16):
+        raise FileRefused("is in UTF-16: convert it to UTF-8")
+    if start.startswith(_GZIP) and not path.endswith(".gz"):
         raise FileRefused("is compressed with gzip but its name does not end in .gz: rename it")
-    else:
-        header = _csv_header(spark, path)
+    is_parquet = start == _PARQUET
+    names = _parquet_header(spark, path) if is_parquet else _csv_header(spark, path)
+    header = [name or f"(column {i})" for i, name in enumerate(names)]
     try:
         recognised = recognise(header, layouts)
     except Unrecognised as e:
         raise FileRefused(str(e)) from e
-    return SourceFile(path, size, start == b"PAR1", tuple(header), recognised)
+    return SourceFile(path, size, modified_ms, is_parquet, tuple(header), recognised)
 
 
 def content_id(spark: SparkSession, file: SourceFile) -> str:
@@ -132,102 +136,64 @@ def content_id(spark: SparkSession, file: SourceFile) -> str:
         stream = _content(spark, file.path)
         return str(digest.sha256Hex(stream))
     except Py4JJavaError as e:
-        raise FileRefused(f"is truncated or corrupt: {_java_message(e)}") from e
+        raise FileRefused(f"is truncated or corrupt: {java_message(e)}") from e
     finally:
         if stream is not None:
             stream.close()
 
 
-def read_rows(spark: SparkSession, file: SourceFile, parallelism: int) -> DataFrame:
-    """The file's data rows: `fields` MAP<STRING, STRING> and `source_row` BIGINT from 0.
-
-    A compressed file is decompressed by one task and parsed by `parallelism` of them, in blocks
-    of consecutive rows, so that times stay close together in what is written from it.
-    """
-    if file.is_parquet:
-        return _parquet_rows(spark, file)
-    return _parsed(_csv_rows(spark, file), file.header, parallelism)
-
-
-def _csv_rows(spark: SparkSession, file: SourceFile) -> DataFrame:
-    """Lines that are not blank, numbered: 0 is the first data row, the header is left out."""
-    lines = (
-        spark.read.text(_escaped(file.path))
-        .select("value", F.col("_metadata.file_block_start").alias("block"))
-        .where(F.length(F.trim("value")) > 0)
-        .withColumn("at", F.monotonically_increasing_id())
-    )
-    if _codec(spark, file.path):  # one split, which monotonically_increasing_id numbers from 0
-        row = F.col("at")
-    else:
-        counted = lines.groupBy("block").agg(F.min("at"), F.count(F.lit(1))).collect()
-        row = F.lit(None).cast("bigint")
-        offset = 0
-        for block, first, count in sorted(map(tuple, counted)):
-            row = F.when(F.col("block") == block, F.col("at") + (offset - first)).otherwise(row)
-            offset += count
-    # The header is line 0. A line in a block that the count did not see would be NULL here, which
-    # the NOT NULL of source_row turns into a failed write instead of wrong numbers.
-    return lines.select("value", (row - 1).alias("source_row")).where(
-        F.col("source_row").isNull() | (F.col("source_row") >= 0)
-    )
+def has_changed(spark: SparkSession, file: SourceFile) -> bool:
+    """Whether the file is not what it was when `inspect` saw it, going by size and time."""
+    hadoop_path = _hadoop(spark).Path(file.path)
+    try:
+        status = hadoop_path.getFileSystem(_conf(spark)).getFileStatus(hadoop_path)
+    except Py4JJavaError:
+        return True
+    return (status.getLen(), status.getModificationTime()) != (file.bytes, file.modified_ms)
 
 
-def _parsed(lines: DataFrame, header: Sequence[str], parallelism: int) -> DataFrame:
-    spare = [f"s{i}" for i in range(_SPARE_FIELDS)]
-    ddl = ", ".join(f"{n} STRING" for n in (*(f"c{i}" for i in range(len(header))), *spare))
-    block = F.floor(F.col("source_row") / _ROWS_PER_BLOCK)
-    tokens = lines.repartition(parallelism, block).select(
-        "source_row",
-        "value",
-        F.from_csv("value", ddl, {"escape": '"'}).alias("t"),
-    )
-    pairs = [x for i, n in enumerate(header) for x in (F.lit(n), F.col(f"t.c{i}"))]
-    fields = F.create_map(*pairs)
-    too_many = F.coalesce(*(F.col(f"t.{s}") for s in spare)).isNotNull()
-    whole = F.map_concat(fields, F.create_map(F.lit(WHOLE_LINE), F.col("value")))
-    return tokens.select(F.when(too_many, whole).otherwise(fields).alias("fields"), "source_row")
+def is_splittable(spark: SparkSession, path: str) -> bool:
+    """Whether several tasks may read a text file, each a part of it."""
+    codec = _codec(spark, path)
+    gateway = spark.sparkContext._gateway
+    splittable = "org.apache.hadoop.io.compress.SplittableCompressionCodec"
+    return codec is None or is_instance_of(gateway, codec, splittable)
 
 
-def _parquet_rows(spark: SparkSession, file: SourceFile) -> DataFrame:
-    rows = spark.read.parquet(_escaped(file.path))
+def escaped(path: str) -> str:
+    """A path for Spark's readers, which would take these characters for a pattern."""
+    return "".join("\\" + c if c in "{}[]*?\\" else c for c in path)
 
-    def text(field: StructField) -> Column:
-        column = F.col(f"`{field.name.replace('`', '``')}`")
-        if isinstance(field.dataType, TimestampType):  # an instant, not a wall clock
-            return F.concat(column.cast("string"), F.lit("Z"))
-        if isinstance(field.dataType, (StructType, ArrayType, MapType)):
-            return F.to_json(column)
-        if isinstance(field.dataType, BinaryType):
-            return F.base64(column)
-        return column.cast("string")
 
-    pairs = [x for f in rows.schema.fields for x in (F.lit(f.name), text(f))]
-    return rows.select(
-        F.create_map(*pairs).alias("fields"), F.col("_metadata.row_index").alias("source_row")
-    )
+def java_message(error: Py4JJavaError) -> str:
+    """The message of a Java exception, in one line, without its class."""
+    return str(error.java_exception.toString()).split(": ", 1)[-1].splitlines()[0]
 
 
 def _parquet_header(spark: SparkSession, path: str) -> list[str]:
     try:
-        return spark.read.parquet(_escaped(path)).columns
+        return spark.read.parquet(escaped(path)).columns
     except (PySparkException, Py4JJavaError) as e:
         raise FileRefused(f"is not a readable Parquet file: {str(e).splitlines()[0]}") from e
 
 
 def _csv_header(spark: SparkSession, path: str) -> list[str]:
+    """Names in the first line that is not blank, without empty ones at its end."""
     try:
         start = _first_bytes(_content(spark, path), _HEADER_BYTES)
     except Py4JJavaError as e:
-        raise FileRefused(f"is truncated or corrupt: {_java_message(e)}") from e
+        raise FileRefused(f"is truncated or corrupt: {java_message(e)}") from e
     text = start.decode("utf-8-sig", errors="replace")
-    line = next((x for x in text.splitlines() if x.strip()), "")
+    line = next((x for x in _LINE_END.split(text) if x.strip(BLANK)), "")
     if not line:
         raise FileRefused("has no header: its first megabyte is blank")
-    header = [name.strip().lstrip("\ufeff") for name in next(csv.reader([line]))]
+    try:
+        header = [name.strip() for name in next(csv.reader([line]))]
+    except csv.Error as e:
+        raise FileRefused(f"has no header that can be read as CSV: {e}") from e
     while header and not header[-1]:
         header.pop()
-    return [name or f"(column {i})" for i, name in enumerate(header)]
+    return header
 
 
 def _content(spark: SparkSession, path: str) -> Any:
@@ -250,11 +216,6 @@ def _first_bytes(stream: Any, count: int) -> bytes:
         stream.close()
 
 
-def _escaped(path: str) -> str:
-    """A path for Spark's readers, which would take these characters for a pattern."""
-    return "".join("\\" + c if c in "{}[]*?\\" else c for c in path)
-
-
 def _jvm(spark: SparkSession) -> Any:
     return spark.sparkContext._jvm
 
@@ -264,8 +225,4 @@ def _hadoop(spark: SparkSession) -> Any:
 
 
 def _conf(spark: SparkSession) -> Any:
-    return spark.sparkContext._jsc.hadoopConfiguration()  # type: ignore[union-attr]
-
-
-def _java_message(error: Py4JJavaError) -> str:
-    return str(error.java_exception.toString()).split(": ", 1)[-1].splitlines()[0]
+    return spark.sparkContext._jsc.hadoopConfiguration()

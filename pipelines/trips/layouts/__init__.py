@@ -35,17 +35,27 @@ class Layout:
 
     name: str
     timezone: str
-    columns: Mapping[str, tuple[str, ...]]
+    columns: Mapping[str, tuple[str, ...]] = field(hash=False)
     service_default: str | None = None
-    service_when_column: Mapping[str, str] = field(default_factory=dict)
+    service_when_column: Mapping[str, str] = field(default_factory=dict, hash=False)
     distance_unit: str = "mi"
     coordinates_unit: str = "deg"
     time_formats: tuple[str, ...] = ()
     unusable: tuple[tuple[tuple[str, ...], str], ...] = ()
 
+    @property
+    def times_have_zone(self) -> bool:
+        """Whether `time_formats` read a zone, so that times are instants and not a wall clock."""
+        return any(map(_reads_zone, self.time_formats))
+
     def in_timezone(self, timezone: str | None) -> Layout:
         """The same layout with another time zone, or itself where none is given."""
         return self if timezone is None else replace(self, timezone=checked_timezone(timezone))
+
+
+def _reads_zone(time_format: str) -> bool:
+    outside_quotes = "".join(time_format.split("'")[::2])
+    return bool(set(outside_quotes) & set("VzOXxZ"))
 
 
 @dataclass(frozen=True)
@@ -134,6 +144,11 @@ def parse_layout(text: str, where: str) -> Layout:
         checked_timezone(doc["timezone"])
     except UsageError as e:
         raise wrong(str(e)) from e
+    formats = times.get("formats", [])
+    if not isinstance(formats, list) or not all(isinstance(f, str) and f for f in formats):
+        raise wrong("[times] formats must be a list of patterns")
+    if len(set(map(_reads_zone, formats))) > 1:
+        raise wrong("[times] formats must read a zone all of them or none of them")
     unusable = doc.get("unusable", [])
     for entry in unusable:
         _known_keys(entry, {"columns", "message"}, wrong, "[[unusable]]")
@@ -149,7 +164,7 @@ def parse_layout(text: str, where: str) -> Layout:
         },
         distance_unit=distance,
         coordinates_unit=coordinates,
-        time_formats=tuple(times.get("formats", ())),
+        time_formats=tuple(formats),
         unusable=tuple((tuple(map(normalise, e["columns"])), e["message"]) for e in unusable),
     )
 
@@ -160,6 +175,10 @@ def _known_keys(table: Any, known: set[str], wrong: Any, where: str) -> None:
     unknown = sorted(set(table) - known)
     if unknown:
         raise wrong(f"unknown {', '.join(unknown)} in {where}; known: {', '.join(sorted(known))}")
+
+
+def _shortened(text: str, most: int = 500) -> str:
+    return text if len(text) <= most else text[:most] + "..."
 
 
 def recognise(header: Sequence[str], layouts: Iterable[Layout]) -> Recognised:
@@ -193,7 +212,8 @@ def recognise(header: Sequence[str], layouts: Iterable[Layout]) -> Recognised:
             return Recognised(layout, tuple(sorted(source.items())), service)
         reason = (
             f"has no known column for {', '.join(missing)} (layout {layout.name}); its columns "
-            f"are {', '.join(header)}. A layout of your own goes into --mapping FILE.toml"
+            f"are {_shortened(', '.join(header))}. A layout of your own goes into "
+            "--mapping FILE.toml"
         )
         for columns, message in layout.unusable:
             if found := [by_name[c] for c in columns if c in by_name]:
