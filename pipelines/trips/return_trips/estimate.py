@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 
 from pipelines.trips.return_trips import bucketed
@@ -66,7 +66,7 @@ def estimate(
 
     Reads the trips once, and joins a sample of some ten thousand of them.
     """
-    trips_a, trips_b = outbound.count(), inbound.count()
+    trips_a, trips_b = _counts(outbound, inbound)
     if method == "naive":
         comparisons = trips_a * trips_b
         seconds = comparisons * _S_PER_COMPARISON / cores
@@ -75,15 +75,22 @@ def estimate(
     a, b = bucketed.keyed_sides(
         _one_in(outbound, one_in), _one_in(inbound, one_in), radius_m=radius_m, window_us=window_us
     )
-    a, b = _per_key(a, "a"), _per_key(b, "b")
-    both = a.join(b, list(bucketed.KEY), "full").fillna(0, ["a_rows", "b_rows"]).localCheckpoint()
+    both = _per_key(a, "a", F.lit(1), F.lit(0)).unionAll(_per_key(b, "b", F.lit(0), F.lit(1)))
+    per_key = both.groupBy(*bucketed.KEY).agg(
+        F.sum("a_rows").alias("a_rows"), F.sum("b_rows").alias("b_rows")
+    )
     meet = F.col("a_rows") * F.col("b_rows")
-    total = both.agg(
-        F.coalesce(F.sum(F.col("a_rows") + F.col("b_rows")), F.lit(0)).alias("rows"),
-        F.coalesce(F.sum(meet), F.lit(0)).alias("candidates"),
-    ).head()
-    assert total is not None  # an aggregate without keys has one row
-    largest = both.where(meet > 0).orderBy(meet.desc(), *bucketed.KEY).limit(_BUCKETS_SHOWN)
+    total = Observation()  # the totals come with the largest buckets, in one pass
+    largest = (
+        per_key.observe(
+            total,
+            F.sum(F.col("a_rows") + F.col("b_rows")).alias("rows"),
+            F.sum(meet).alias("candidates"),
+        )
+        .where(meet > 0)
+        .orderBy(meet.desc(), *bucketed.KEY)
+        .limit(_BUCKETS_SHOWN)
+    )
     side_m = bucketed.side_m(radius_m)
     buckets = tuple(
         Bucket(
@@ -95,7 +102,8 @@ def estimate(
         )
         for row in largest.collect()
     )
-    rows, candidates = total["rows"] * one_in, total["candidates"] * one_in**2
+    rows = (total.get["rows"] or 0) * one_in
+    candidates = (total.get["candidates"] or 0) * one_in**2
     seconds = (rows * _S_PER_ROW + candidates * _S_PER_CANDIDATE) / cores
     return Estimate(
         method, trips_a, trips_b, 1 / one_in, rows, candidates, buckets, round(seconds, 1)
@@ -106,6 +114,15 @@ def _one_in(trips: DataFrame, n: int) -> DataFrame:
     return trips if n == 1 else trips.where(F.pmod(F.xxhash64("trip_id", F.lit(_SALT)), n) == 0)
 
 
-def _per_key(keyed: DataFrame, prefix: str) -> DataFrame:
+def _per_key(keyed: DataFrame, prefix: str, a_rows: Column, b_rows: Column) -> DataFrame:
     keys = [F.col(f"{prefix}_{k}").alias(k) for k in bucketed.KEY]
-    return keyed.groupBy(*keys).agg(F.count(F.lit(1)).alias(f"{prefix}_rows"))
+    return keyed.select(*keys, a_rows.alias("a_rows"), b_rows.alias("b_rows"))
+
+
+def _counts(outbound: DataFrame, inbound: DataFrame) -> tuple[int, int]:
+    sides = outbound.select(F.lit(True).alias("is_a")).unionAll(
+        inbound.select(F.lit(False).alias("is_a"))
+    )
+    row = sides.agg(F.count_if("is_a"), F.count_if(~F.col("is_a"))).head()
+    assert row is not None  # an aggregate without keys has one row
+    return row[0], row[1]
