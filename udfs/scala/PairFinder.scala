@@ -81,12 +81,17 @@ final class PairFinder(table: TripTable, search: Search) {
   private var slab = -1
   private var next = 0
   private var end = 0
-  private val most = (0 until slabs).foldLeft(0)((m, k) => Math.max(m, inboundFrom(k + 1) - inboundFrom(k)))
+  private val most = longest(inboundFrom)
+  private val mostOutbound = longest(outboundFrom)
   private val slabPoints = new Array[Float](most * 6)
   private val slabKeys = new Array[Int](most)
   private val slabTimes = new Array[Long](most)
   private val slabTrips = new Array[Int](most)
-  private var directory = new CellDirectory(16)
+  // Outbound trips lie side by side too, so that a search waits for no other memory.
+  private val outboundPoints = new Array[Float](mostOutbound * 6)
+  private val outboundPlaces = new Array[Double](mostOutbound * 4) // latitude and turn, both ends
+  private val outboundTimes = new Array[Long](mostOutbound)
+  private var directory = new CellDirectory(16, 16)
   private var stretchLow = new Array[Int](16)
   private var stretchHigh = new Array[Int](16)
   private var stretches = 0
@@ -96,7 +101,7 @@ final class PairFinder(table: TripTable, search: Search) {
     found = 0
     while (found < PairFinder.Batch) {
       if (next == end && !openSlab()) return found > 0
-      look(outboundOrder(next))
+      look(next - outboundFrom(slab), outboundOrder(next))
       next += 1
     }
     true
@@ -162,6 +167,16 @@ final class PairFinder(table: TripTable, search: Search) {
       i += 1
     }
     if (from > to) (low, Math.max(low, high), 0L, 0L) else (low, high, from, to)
+  }
+
+  private def longest(from: Array[Int]): Int = {
+    var longest = 0
+    var k = 0
+    while (k < slabs) {
+      longest = Math.max(longest, from(k + 1) - from(k))
+      k += 1
+    }
+    longest
   }
 
   private def turn(lon: Double): Double = {
@@ -308,6 +323,29 @@ final class PairFinder(table: TripTable, search: Search) {
     if (slab >= slabs) return false
     next = outboundFrom(slab)
     end = outboundFrom(slab + 1)
+    copyOutbound()
+    val distinct = copyInbound()
+    directory = directory.emptied(distinct, inboundFrom(slab + 1) - inboundFrom(slab))
+    listCells()
+    true
+  }
+
+  private def copyOutbound(): Unit = {
+    var k = 0
+    while (k < end - next) {
+      val trip = outboundOrder(next + k)
+      System.arraycopy(points, trip * 6, outboundPoints, k * 6, 6)
+      outboundPlaces(k * 4) = double(trip, PickupLat)
+      outboundPlaces(k * 4 + 1) = turn(double(trip, PickupLon))
+      outboundPlaces(k * 4 + 2) = double(trip, DropoffLat)
+      outboundPlaces(k * 4 + 3) = turn(double(trip, DropoffLon))
+      outboundTimes(k) = words(trip * Words + Dropoff)
+      k += 1
+    }
+  }
+
+  /** Copies the slab's inbound trips, returns in how many cells they begin. */
+  private def copyInbound(): Int = {
     val from = inboundFrom(slab)
     val count = inboundFrom(slab + 1) - from
     val shift = bandBits + lonBits
@@ -319,7 +357,14 @@ final class PairFinder(table: TripTable, search: Search) {
       val at = inboundOrder(from + k)
       val trip = inboundTrips(at)
       val key = inboundKeys(at)
-      System.arraycopy(points, trip * 6, slabPoints, k * 6, 6)
+      val p = trip * 6
+      val to = k * 6
+      slabPoints(to) = points(p)
+      slabPoints(to + 1) = points(p + 1)
+      slabPoints(to + 2) = points(p + 2)
+      slabPoints(to + 3) = points(p + 3)
+      slabPoints(to + 4) = points(p + 4)
+      slabPoints(to + 5) = points(p + 5)
       slabKeys(k) = (key & mask).toInt
       slabTimes(k) = words(trip * Words + Pickup)
       slabTrips(k) = trip
@@ -329,30 +374,34 @@ final class PairFinder(table: TripTable, search: Search) {
       }
       k += 1
     }
-    directory = directory.emptied(distinct)
-    before = -1L
+    distinct
+  }
+
+  private def listCells(): Unit = {
+    val from = inboundFrom(slab)
+    val count = inboundFrom(slab + 1) - from
+    val shift = bandBits + lonBits
+    var before = -1L
     var start = 0
-    k = 0
+    var k = 0
     while (k <= count) {
       val cell = if (k == count) -1L else inboundKeys(inboundOrder(from + k)) >>> shift
       if (cell != before) {
-        if (k > 0) directory.put(before, start, k)
+        if (k > 0) directory.put(before, start, k, slabKeys, lonBits)
         before = cell
         start = k
       }
       k += 1
     }
-    true
   }
 
   /** Appends the pairs of one outbound trip. */
-  private def look(trip: Int): Unit = {
-    val pickupLat = double(trip, PickupLat)
-    findStretches(pickupLat, turn(double(trip, PickupLon)))
+  private def look(at: Int, trip: Int): Unit = {
+    findStretches(outboundPlaces(at * 4), outboundPlaces(at * 4 + 1))
     if (stretches == 0) return
-    val lat = double(trip, DropoffLat)
-    val turned = turn(double(trip, DropoffLon))
-    val cosLat = Math.cos(Math.toRadians(lat))
+    val lat = outboundPlaces(at * 4 + 2)
+    val turned = outboundPlaces(at * 4 + 3)
+    val cosLat = Sphere.nearCosine(lat)
     var row = cells.of(lat - search.wideDegrees)
     val lastRow = cells.of(lat + search.wideDegrees)
     while (row <= lastRow) {
@@ -369,7 +418,7 @@ final class PairFinder(table: TripTable, search: Search) {
           val col = if (c < 0) c + round else if (c >= round) c - round else c
           if (col >= firstCol && col <= lastCol) {
             val slot = directory.slotOf(cellKey(row, col))
-            if (slot >= 0) scanCell(trip, directory.from(slot), directory.to(slot))
+            if (slot >= 0) scanCell(at, trip, slot)
           }
           c += 1
         }
@@ -381,7 +430,7 @@ final class PairFinder(table: TripTable, search: Search) {
   /** The stretches of (band, longitude) that the disc round an outbound trip's pickup touches. */
   private def findStretches(lat: Double, turned: Double): Unit = {
     stretches = 0
-    val cosLat = Math.cos(Math.toRadians(lat))
+    val cosLat = Sphere.nearCosine(lat)
     var row = bands.of(lat - search.wideDegrees)
     val lastRow = bands.of(lat + search.wideDegrees)
     while (row <= lastRow) {
@@ -407,37 +456,39 @@ final class PairFinder(table: TripTable, search: Search) {
       stretches += 1
     }
 
-  private def scanCell(trip: Int, from: Int, to: Int): Unit = {
+  private def scanCell(outboundAt: Int, trip: Int, slot: Int): Unit = {
     val keys = slabKeys
+    val cell = directory
     var s = 0
     while (s < stretches) {
       val low = stretchLow(s)
       val high = stretchHigh(s)
-      var at = from
-      var length = to - from
-      while (length > 1) {
-        val half = length >>> 1
-        at += (if (keys(at + half - 1) < low) half else 0)
-        length -= half
+      var at = cell.firstOf(slot, low >>> lonBits)
+      var to = cell.endOf(slot, low >>> lonBits)
+      while (to - at > PairFinder.Step) {
+        val middle = (at + to) >>> 1
+        if (keys(middle) < low) at = middle else to = middle
       }
-      if (keys(at) < low) at += 1
-      if (at < to && keys(at) <= high) scan(trip, at, to, high)
+      // The first not below `low` is at `to` at the latest; what follows is left to the keys.
+      to = cell.endOf(slot, low >>> lonBits)
+      while (at < to && keys(at) < low) at += 1
+      if (at < to && keys(at) <= high) scan(outboundAt, trip, at, to, high)
       s += 1
     }
   }
 
-  private def scan(trip: Int, from: Int, to: Int, high: Int): Unit = {
+  private def scan(outboundAt: Int, trip: Int, from: Int, to: Int, high: Int): Unit = {
     val keys = slabKeys
     val near = slabPoints
     val times = slabTimes
-    val base = trip * 6
-    val px = points(base)
-    val py = points(base + 1)
-    val pz = points(base + 2)
-    val dx = points(base + 3)
-    val dy = points(base + 4)
-    val dz = points(base + 5)
-    val dropoff = words(trip * Words + Dropoff)
+    val base = outboundAt * 6
+    val px = outboundPoints(base)
+    val py = outboundPoints(base + 1)
+    val pz = outboundPoints(base + 2)
+    val dx = outboundPoints(base + 3)
+    val dy = outboundPoints(base + 4)
+    val dz = outboundPoints(base + 5)
+    val dropoff = outboundTimes(outboundAt)
     val windowUs = search.windowUs
     val beyond = outside
     val surely = inside
@@ -497,34 +548,69 @@ object PairFinder {
   val leastCell: Double = Math.toDegrees(400 / Sphere.EarthRadiusM)
   val leastBand: Double = Math.toDegrees(200 / Sphere.EarthRadiusM)
 
+  /** So few keys are compared one by one: cheaper than guessing which half they are in. */
+  private val Step = 8
+
   def bits(largest: Int): Int = 32 - Integer.numberOfLeadingZeros(largest)
 }
 
-/** Where each cell's inbound trips lie in a slab: a hash table from cell key to a range. */
-final class CellDirectory(slots: Int) {
+/** Where each cell's inbound trips lie in a slab: a hash table from cell key to a range, and within
+  * the range where each band starts, unless a cell's bands are mostly empty.
+  */
+final class CellDirectory(slots: Int, trips: Int) {
   private val mask = slots - 1
   private val shift = 64 - Integer.numberOfTrailingZeros(slots)
   private val cells = new Array[Long](slots)
-  val from = new Array[Int](slots)
-  val to = new Array[Int](slots) // 0: the slot is free
+  private val from = new Array[Int](slots)
+  private val to = new Array[Int](slots) // 0: the slot is free
+  private val firstBand = new Array[Int](slots)
+  private val bandCount = new Array[Int](slots) // 0: not listed by band
+  private val listed = new Array[Int](slots) // where the slot's band starts begin in `starts`
+  private val starts = new Array[Int](5 * trips)
+  private var used = 0
 
   private def home(cell: Long): Int = (cell * 0x9e3779b97f4a7c15L >>> shift).toInt
 
-  /** An empty directory with room for so many cells; this one where it is large enough. */
-  def emptied(distinct: Int): CellDirectory = {
+  /** An empty directory with room for so many cells and trips; this one where it is large enough. */
+  def emptied(distinct: Int, inbound: Int): CellDirectory = {
     val wanted = Math.max(16, Integer.highestOneBit(Math.max(1, 2 * distinct - 1)) * 2)
-    if (wanted <= slots) {
+    if (wanted <= slots && inbound <= trips) {
       Arrays.fill(to, 0)
+      used = 0
       this
-    } else new CellDirectory(wanted)
+    } else new CellDirectory(Math.max(wanted, slots), Math.max(inbound, trips))
   }
 
-  def put(cell: Long, first: Int, end: Int): Unit = {
+  /** Adds a cell whose trips are first until end, with their keys in ascending order. */
+  def put(cell: Long, first: Int, end: Int, keys: Array[Int], lonBits: Int): Unit = {
     var slot = home(cell)
     while (to(slot) != 0) slot = (slot + 1) & mask
     cells(slot) = cell
     from(slot) = first
     to(slot) = end
+    val low = keys(first) >>> lonBits
+    val bands = (keys(end - 1) >>> lonBits) - low + 1
+    if (bands > 4 * (end - first)) bandCount(slot) = 0
+    else {
+      firstBand(slot) = low
+      bandCount(slot) = bands
+      listed(slot) = used
+      starts(used) = first
+      used += 1
+      var band = low
+      var k = first
+      while (k < end) {
+        val here = keys(k) >>> lonBits
+        while (band < here) {
+          starts(used) = k
+          used += 1
+          band += 1
+        }
+        k += 1
+      }
+      starts(used) = end
+      used += 1
+    }
   }
 
   /** The slot of a cell, or -1. */
@@ -532,6 +618,22 @@ final class CellDirectory(slots: Int) {
     var slot = home(cell)
     while (to(slot) != 0 && cells(slot) != cell) slot = (slot + 1) & mask
     if (to(slot) == 0) -1 else slot
+  }
+
+  /** Where a slot's trips of one band start; the whole cell where it is not listed by band. */
+  def firstOf(slot: Int, band: Int): Int = {
+    val row = band - firstBand(slot)
+    if (bandCount(slot) == 0) from(slot)
+    else if (row < 0 || row >= bandCount(slot)) 0
+    else starts(listed(slot) + row)
+  }
+
+  /** Where they end. */
+  def endOf(slot: Int, band: Int): Int = {
+    val row = band - firstBand(slot)
+    if (bandCount(slot) == 0) to(slot)
+    else if (row < 0 || row >= bandCount(slot)) 0
+    else starts(listed(slot) + row + 1)
   }
 }
 

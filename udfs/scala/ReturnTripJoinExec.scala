@@ -163,7 +163,7 @@ final class PairRows(finder: PairFinder, columns: Array[Int], numRows: SQLMetric
 
 /** Draws trips evenly from all partitions, with their number. */
 object TripSampling {
-  private val Wanted = 32768
+  private val Wanted = 16384
 
   def draw(sides: Seq[(RDD[InternalRow], Int)]): TripSample = {
     val drawn = sides.map { case (rows, role) => (role, drawSide(rows)) }

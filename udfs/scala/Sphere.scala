@@ -30,6 +30,15 @@ object Sphere {
   private val cosines =
     Array.tabulate(360 * StepsPerDegree + 1)(i => Math.cos(Math.toRadians(i.toDouble / StepsPerDegree - 180)))
 
+  /** The cosine of a latitude, likewise within 1e-14. */
+  def nearCosine(lat: Double): Double = {
+    val i = Math.rint(lat * StepsPerDegree).toInt
+    val x = Math.toRadians(lat - i.toDouble / StepsPerDegree)
+    val at = i + 180 * StepsPerDegree
+    cosines(at) * (1 - x * x * (0.5 - x * x * (1.0 / 24 - x * x / 720))) -
+      sines(at) * (x - x * x * x * (1.0 / 6 - x * x / 120))
+  }
+
   /** Puts the unit vector of a point in degrees at `out(at) .. out(at + 2)`.
     *
     * From a table of every quarter degree and the first terms of the series between; within 1e-14,

@@ -191,12 +191,17 @@ object Tiles {
     private def bestCut(outbound: Array[Int], inbound: Array[Int]): Option[Cut] =
       (0 to 6).flatMap(cutAlong(_, outbound, inbound)).minByOption(_.trips)
 
-    private def cutAlong(by: Int, outbound: Array[Int], inbound: Array[Int]): Option[Cut] = {
-      val ordered =
-        if (by == 0) outbound.sortBy(features(_).dropoff) else outbound.sortBy(features(_).space(by))
+    /** The trip at the middle of the work along a feature, from a few hundred of them. */
+    private def middleOf(by: Int, outbound: Array[Int]): Int = {
+      val few = outbound.indices.by(Math.max(1, outbound.length / 512)).map(outbound(_)).toArray
+      val ordered = if (by == 0) few.sortBy(features(_).dropoff) else few.sortBy(features(_).space(by))
       val half = ordered.foldLeft(0.0)((sum, i) => sum + work(i)) / 2
       var sum = 0.0
-      val middle = ordered(Math.max(0, ordered.indexWhere { i => sum += work(i); sum >= half }))
+      ordered(Math.max(0, ordered.indexWhere { i => sum += work(i); sum >= half }))
+    }
+
+    private def cutAlong(by: Int, outbound: Array[Int], inbound: Array[Int]): Option[Cut] = {
+      val middle = middleOf(by, outbound)
       val time = features(middle).dropoff
       val space = features(middle).space(by)
       def outboundIsBelow(i: Int) =
