@@ -44,9 +44,7 @@ bench: setup ## side by side against peers, tables in benchmarks/
 	@$(SPARK) python -m benchmarks
 
 docs: setup ## the data dictionary, docs/tables.md
-	@mkdir -p docs
-	@$(SPARK) python jobs/describe_tables.py > docs/tables.md.part
-	@mv docs/tables.md.part docs/tables.md
+	@$(SPARK) python jobs/describe_tables.py --out docs/tables.md
 
 scala: setup ## udfs/scala alone, compiled again into udfs/roundtrip-udfs.jar
 	@$(SPARK) python setup.py --quiet compile_scala

@@ -16,9 +16,13 @@ _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 def duration(text: str) -> timedelta:
     """A length of time such as 8h, 90m, 1.5h or 45s."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)", text.strip())
-    if not match or float(match[1]) == 0:
+    try:
+        length = timedelta(seconds=float(match[1]) * _SECONDS[match[2]]) if match else timedelta()
+    except OverflowError:
+        length = timedelta()
+    if not length:
         raise argparse.ArgumentTypeError(f"{text!r} is no length of time: write 8h, 90m or 45s")
-    return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+    return length
 
 
 def radii_m(text: str) -> tuple[int, ...]:

@@ -65,9 +65,7 @@ def find_files(spark: SparkSession, paths: Sequence[str]) -> list[str]:
 
 
 def _files_at(spark: SparkSession, path: str) -> Iterator[str]:
-    # Hadoop takes "12:30.csv" for a URL whose scheme is 12.
-    named = path if re.match(r"[^/]*:/|[^:]*$|[^:]*/", path) else f"./{path}"
-    hadoop_path = _hadoop(spark).Path(named)
+    hadoop_path = _hadoop(spark).Path(path)
     file_system = hadoop_path.getFileSystem(_conf(spark))
     # A name with brackets may be just that.
     if file_system.exists(hadoop_path):

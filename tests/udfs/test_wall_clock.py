@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -16,23 +16,32 @@ NEW_YORK = "America/New_York"
 
 
 def readings(
-    spark: SparkSession, start: str, end: str, zone: str = NEW_YORK
-) -> tuple[str, str, bool, bool]:
-    """Start and end in UTC, and whether each was skipped."""
-    walls = spark.sql(f"SELECT TIMESTAMP '{start}' AS s, TIMESTAMP '{end}' AS e")
-    early = walls.withColumns({f"{c}1": earlier_reading(F.col(c), zone) for c in "se"})
+    spark: SparkSession, walls: Sequence[tuple[str, str]], zone: str
+) -> list[tuple[str, str, bool, bool]]:
+    """For each start and end: both in UTC, and whether each was skipped."""
+    rows = spark.createDataFrame(
+        [(i, *w) for i, w in enumerate(walls)], "i INT, s STRING, e STRING"
+    )
+    rows = rows.withColumns({c: F.col(c).cast("timestamp") for c in "se"})
+    early = rows.withColumns({f"{c}1": earlier_reading(F.col(c), zone) for c in "se"})
     both = early.withColumns({f"{c}2": later_reading(F.col(c), F.col(f"{c}1"), zone) for c in "se"})
-    row = both.select(
+    found = both.select(
+        "i",
         start_and_end(*map(F.col, ("s1", "s2", "e1", "e2"))).alias("pair"),
         *(is_skipped(F.col(c), F.col(f"{c}1"), zone).alias(f"{c}_skipped") for c in "se"),
-    ).collect()[0]
-    utc = [datetime.fromtimestamp(t.timestamp(), UTC).strftime("%m-%d %H:%M") for t in row["pair"]]
-    return utc[0], utc[1], row["s_skipped"], row["e_skipped"]
+    ).orderBy("i")
+    return [
+        (_utc(r["pair"]["start"]), _utc(r["pair"]["end"]), r["s_skipped"], r["e_skipped"])
+        for r in found.collect()
+    ]
 
 
-@pytest.mark.parametrize(
-    ("start", "end", "expected"),
-    [
+def _utc(at: datetime) -> str:
+    return datetime.fromtimestamp(at.timestamp(), UTC).strftime("%m-%d %H:%M")
+
+
+def test_autumn(spark: SparkSession) -> None:
+    cases = [
         # An ordinary day: EST is UTC-5.
         ("2015-12-01 08:00:00", "2015-12-01 08:10:00", ("12-01 13:00", "12-01 13:10")),
         # Both in the hour that comes twice: 10 minutes in either, so the earlier (EDT, UTC-4).
@@ -49,37 +58,30 @@ def readings(
         ("2015-11-01 01:30:00", "2015-10-31 23:30:00", ("11-01 05:30", "11-01 03:30")),
         # Just outside of the hour that comes twice.
         ("2015-11-01 00:59:59", "2015-11-01 02:00:00", ("11-01 04:59", "11-01 07:00")),
-    ],
-)
-def test_autumn(spark: SparkSession, start: str, end: str, expected: tuple[str, str]) -> None:
-    assert readings(spark, start, end) == (*expected, False, False)
+    ]
+    found = readings(spark, [(start, end) for start, end, _ in cases], NEW_YORK)
+    assert found == [(*expected, False, False) for *_, expected in cases]
 
 
 def test_spring_gap_is_shifted_an_hour(spark: SparkSession) -> None:
     # 02:30 was never shown; taken for 03:30 EDT = 07:30 UTC. 03:00 EDT is shown.
-    assert readings(spark, "2015-03-08 02:30:00", "2015-03-08 02:45:00") == (
-        "03-08 07:30",
-        "03-08 07:45",
-        True,
-        True,
-    )
-    assert readings(spark, "2015-03-08 01:59:59", "2015-03-08 03:00:00") == (
-        "03-08 06:59",
-        "03-08 07:00",
-        False,
-        False,
-    )
+    walls = [
+        ("2015-03-08 02:30:00", "2015-03-08 02:45:00"),
+        ("2015-03-08 01:59:59", "2015-03-08 03:00:00"),
+    ]
+    assert readings(spark, walls, NEW_YORK) == [
+        ("03-08 07:30", "03-08 07:45", True, True),
+        ("03-08 06:59", "03-08 07:00", False, False),
+    ]
 
 
 def test_half_hour_change(spark: SparkSession) -> None:
     # Lord Howe's clocks go back half an hour, from 02:00 (+11) to 01:30 (+10:30), on 2015-04-05.
     # 01:45 to 01:40 is 25 minutes across the change: 14:45 to 15:10 UTC of the day before.
-    assert readings(spark, "2015-04-05 01:45:00", "2015-04-05 01:40:00", "Australia/Lord_Howe") == (
-        "04-04 14:45",
-        "04-04 15:10",
-        False,
-        False,
-    )
+    walls = [("2015-04-05 01:45:00", "2015-04-05 01:40:00")]
+    assert readings(spark, walls, "Australia/Lord_Howe") == [
+        ("04-04 14:45", "04-04 15:10", False, False)
+    ]
 
 
 def test_null_stays_null(spark: SparkSession) -> None:
