@@ -107,10 +107,9 @@ def body(run: Run) -> Mapping[str, Any]:
             cores=run.spark.sparkContext.defaultParallelism,
         )
     _print_estimate(expected)
-    fields: dict[str, Any] = {"method": args.method, "estimate": asdict(expected)}
     run.rows.update(outbound_read=expected.outbound_trips, inbound_read=expected.inbound_trips)
     if args.dry_run:
-        return {**fields, "dry_run": True}
+        return {"dry_run": True, "estimate": asdict(expected)}
     if args.method == "naive" and expected.candidates > NAIVE_LIMIT and not args.force:
         raise UsageError(
             f"--method naive would make {expected.candidates:,} comparisons, more than "
@@ -131,7 +130,7 @@ def body(run: Run) -> Mapping[str, Any]:
     by_radius = _print_summary(run, hours, start, end)
     run.wrote(RETURN_TRIPS, RETURN_TRIP_STATS)
     run.rows["pairs_written"] = by_radius[max(args.radii_m)]
-    return {**fields, "pairs_by_radius_m": by_radius}
+    return {"method": args.method, "pairs_by_radius_m": by_radius}
 
 
 def _rules(args: argparse.Namespace) -> dict[str, str]:
