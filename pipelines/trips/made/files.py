@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.compute as pc  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from pipelines.trips.made.day import MadeDay, made_day
 from pipelines.trips.made.dirt import DIRT, FLAWS, TYPED_DIRT, Change, Row, deal
