@@ -35,6 +35,12 @@ _CONFLICTS = (
     ProtocolChangedException,
 )
 _ATTEMPTS = 12
+_CREATE_ATTEMPTS = 6
+_SIGNS_OF_CREATION = (
+    "DELTA_METADATA_ABSENT",
+    "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION",
+    "already exists",
+)
 
 T = TypeVar("T")
 
@@ -52,6 +58,8 @@ class Lake:
 
     def check_root(self) -> None:
         """Make the lake's folder where it is missing. UsageError where none can be there."""
+        if "`" in self.root:  # Delta's SQL cannot name such a path
+            raise UsageError(f"--lake {self.root}: must not have a ` in its name")
         context = self.spark.sparkContext
         try:
             root = context._jvm.org.apache.hadoop.fs.Path(self.root)  # type: ignore[union-attr]
@@ -120,13 +128,13 @@ class Lake:
     def set_properties(self, table: Table, properties: Mapping[str, str]) -> None:
         """Set table properties; keys and values are quoted, never trusted as SQL."""
         pairs = ", ".join(f"{_quoted(k)} = {_quoted(v)}" for k, v in properties.items())
-        path = self.path(table).replace("`", "``")
-        _retried(lambda: self.spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ({pairs})"))
+        name = f"delta.`{self.path(table)}`"
+        _retried(lambda: self.spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ({pairs})"))
 
     def append(self, table: Table, rows: DataFrame) -> None:
         """Add rows. Never conflicts with another append."""
-        self.create(table)
         writer = table.conform(rows).write.format("delta").mode("append")
+        self.create(table)
         _retried(lambda: writer.save(self.path(table)))
 
     def replace(self, table: Table, rows: DataFrame, where: str) -> None:
@@ -134,16 +142,16 @@ class Lake:
 
         Delta refuses rows that lie outside of the predicate.
         """
-        self.create(table)
         writer = table.conform(rows).write.format("delta").mode("overwrite")
         writer = writer.option("replaceWhere", where)
+        self.create(table)
         _retried(lambda: writer.save(self.path(table)))
 
     def merge(self, table: Table, rows: DataFrame) -> None:
         """Insert rows, or update the whole row where the key (one column) is there already."""
-        self.create(table)
         (key,) = table.key
         new = table.conform(rows).alias("new")
+        self.create(table)
 
         def merge() -> None:
             target = DeltaTable.forPath(self.spark, self.path(table)).alias("old")
@@ -162,14 +170,24 @@ def _retried(write: Callable[[], T]) -> T:
     for attempt in range(_ATTEMPTS):
         try:
             return write()
-        except _CONFLICTS:
-            if attempt == _ATTEMPTS - 1:
-                raise
-        except AnalysisException as e:
-            # Two first writers: the one that comes second finds the table already there.
-            if "DELTA_METADATA_ABSENT" not in str(e) and "already exists" not in str(e):
-                raise
-            if attempt == _ATTEMPTS - 1:
+        except (*_CONFLICTS, AnalysisException, Py4JJavaError) as e:
+            last = _ATTEMPTS if _lost_race(e) else _CREATE_ATTEMPTS if _lost_creation(e) else 0
+            if attempt + 1 >= last:
                 raise
         time.sleep(random.uniform(0.1, 0.5) * 2 ** min(attempt, 4))
     raise AssertionError("unreachable")
+
+
+def _lost_race(error: Exception) -> bool:
+    # Delta's Python half translates some of these exceptions, and passes others on as Java's.
+    names = {type(error).__name__}
+    cause = getattr(error, "java_exception", None)
+    while cause is not None:
+        names.add(cause.getClass().getSimpleName())
+        cause = cause.getCause()
+    return bool(names & {c.__name__ for c in _CONFLICTS})
+
+
+def _lost_creation(error: Exception) -> bool:
+    """Whether another writer may be making the table: it is there, or half of it."""
+    return any(sign in str(error) for sign in _SIGNS_OF_CREATION)

@@ -1,0 +1,96 @@
+"""Jobs as real processes: started, killed with everything below them, and their tables compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import Row
+
+from jobs.lake import Lake
+from schemas import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class JobProcess:
+    """A job in a process group of its own, with its Java in it; what it says is in `log`."""
+
+    process: subprocess.Popen[str]
+    log: Path
+
+    def kill_after(self, line: str, delay_s: float = 0.0, timeout_s: float = 300.0) -> bool:
+        """SIGKILL the whole group `delay_s` after its log has `line`; False if it ended before."""
+        until = time.monotonic() + timeout_s
+        while line not in self.log.read_text() and self.process.poll() is None:
+            assert time.monotonic() < until, f"no {line!r} in {self.log.read_text()}"
+            time.sleep(0.01)
+        time.sleep(delay_s)
+        lived = self.process.poll() is None
+        self.kill()
+        return lived
+
+    def kill(self) -> None:
+        # The group outlives its leader as long as Java, its child, does.
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        finally:
+            self.process.wait()
+        while _group_is_alive(self.process.pid):
+            time.sleep(0.01)
+
+    def result(self, timeout_s: float = 500.0) -> tuple[int, dict[str, Any]]:
+        """Exit code, and the JSON object of the last line on standard output."""
+        out, _ = self.process.communicate(timeout=timeout_s)
+        return self.process.returncode, json.loads(out.splitlines()[-1])
+
+
+def start_job(job: str, *arguments: str | Path, log: Path) -> JobProcess:
+    """Start `jobs/JOB.py` with plain Python, under a driver of 1 GB and two cores."""
+    conf = "--conf spark.master=local[2,4] --conf spark.ui.enabled=false --driver-memory 1g"
+    environment = {**os.environ, "PYSPARK_SUBMIT_ARGS": f"{conf} pyspark-shell"}
+    for name in ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET", "RUN_ID", "LAKE"):
+        environment.pop(name, None)
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "jobs" / f"{job}.py"), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=log.open("w"),
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+    return JobProcess(process, log)
+
+
+def content(lake: Lake, table: Table, without: tuple[str, ...] = ()) -> list[Row]:
+    """A table's rows, sorted, maps as sorted entries; empty where the table is missing."""
+    if not lake.exists(table):
+        return []
+    columns = [c for c in lake.read(table).columns if c not in without]
+    rows = [tuple(_plain(row[c]) for c in columns) for row in lake.read(table).collect()]
+    return sorted(rows, key=repr)
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value.items()) if isinstance(value, dict) else value
+
+
+def _group_is_alive(group: int) -> bool:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, process_group = stat.read_text().rsplit(")", 1)[1].split()[:3]
+        except (OSError, ValueError):
+            continue
+        if int(process_group) == group and state != "Z":
+            return True
+    return False
