@@ -38,6 +38,14 @@ def is_available(spark: SparkSession) -> bool:
     return loader.getResource(_JOIN.replace(".", "/") + ".class") is not None
 
 
+def register_functions(spark: SparkSession) -> None:
+    """Add the SQL functions to a session that was opened without `EXTENSIONS`."""
+    jvm = spark._jvm
+    assert jvm is not None, "is_available comes first"
+    registry = spark._jsparkSession.sessionState().functionRegistry()
+    jvm.org.apache.spark.sql.roundtrip.SqlFunctions.addTo(registry)
+
+
 def return_trip_pairs(
     outbound: DataFrame, inbound: DataFrame, *, radius_m: float, window_us: int
 ) -> DataFrame:

@@ -15,8 +15,10 @@ import java.util.Arrays
   * Latitude does not matter: a band near a pole has few cells, a disc over a pole spans the circle,
   * and longitude is a circle that starts opposite the centre of the points.
   *
-  * Memory: 57 bytes a trip for the table, 24 for the points, 32 while sorting, 20 after that, and
-  * for one slab at a time 60 for each of its inbound trips; at most about 180 bytes a trip in all.
+  * Memory: 57 bytes a trip for the table, 24 for its points, 24 while sorting; for an inbound trip
+  * 44 in sorted order and 4 for each slab in its reach (three, mostly), 4 for an outbound one; and for
+  * the slab at hand 100 for each of its trips. About 200 bytes a trip in all, 80 MB for a tile of
+  * `Tiles.MostTrips`.
   */
 final class PairFinder(table: TripTable, search: Search) {
   import TripRecords._
@@ -75,6 +77,8 @@ final class PairFinder(table: TripTable, search: Search) {
   private val outboundOrder = sortOutbound()
   private var inboundKeys: Array[Long] = _
   private var inboundTrips: Array[Int] = _
+  private var inboundPoints: Array[Float] = _
+  private var inboundTimes: Array[Long] = _
   private val inboundOrder = sortInbound()
 
   // The slab at hand.
@@ -286,14 +290,21 @@ final class PairFinder(table: TripTable, search: Search) {
     val (sortedKeys, sortedTrips) = RadixSort(keys, trips, keyBits)
     inboundKeys = sortedKeys
     inboundTrips = sortedTrips
+    inboundPoints = new Array[Float](count * 6)
+    inboundTimes = new Array[Long](count)
+    k = 0
+    while (k < count) { // in sorted order here, so that a slab reads memory forwards only
+      copyPoints(points, sortedTrips(k), inboundPoints, k)
+      inboundTimes(k) = words(sortedTrips(k) * Words + Pickup)
+      k += 1
+    }
     for (s <- 0 until slabs) inboundFrom(s + 1) += inboundFrom(s)
     val fill = Arrays.copyOf(inboundFrom, slabs)
     val order = new Array[Int](inboundFrom(slabs))
     k = 0
     while (k < count) {
-      val pickup = words(sortedTrips(k) * Words + Pickup)
-      var s = firstSlab(pickup)
-      val stop = lastSlab(pickup)
+      var s = firstSlab(inboundTimes(k))
+      val stop = lastSlab(inboundTimes(k))
       while (s <= stop) {
         order(fill(s)) = k
         fill(s) += 1
@@ -302,6 +313,17 @@ final class PairFinder(table: TripTable, search: Search) {
       k += 1
     }
     order
+  }
+
+  private def copyPoints(from: Array[Float], i: Int, to: Array[Float], k: Int): Unit = {
+    val f = i * 6
+    val t = k * 6
+    to(t) = from(f)
+    to(t + 1) = from(f + 1)
+    to(t + 2) = from(f + 2)
+    to(t + 3) = from(f + 3)
+    to(t + 4) = from(f + 4)
+    to(t + 5) = from(f + 5)
   }
 
   private def countRole(role: Int): Int = {
@@ -334,7 +356,7 @@ final class PairFinder(table: TripTable, search: Search) {
     var k = 0
     while (k < end - next) {
       val trip = outboundOrder(next + k)
-      System.arraycopy(points, trip * 6, outboundPoints, k * 6, 6)
+      copyPoints(points, trip, outboundPoints, k)
       outboundPlaces(k * 4) = double(trip, PickupLat)
       outboundPlaces(k * 4 + 1) = turn(double(trip, PickupLon))
       outboundPlaces(k * 4 + 2) = double(trip, DropoffLat)
@@ -355,19 +377,11 @@ final class PairFinder(table: TripTable, search: Search) {
     var k = 0
     while (k < count) {
       val at = inboundOrder(from + k)
-      val trip = inboundTrips(at)
       val key = inboundKeys(at)
-      val p = trip * 6
-      val to = k * 6
-      slabPoints(to) = points(p)
-      slabPoints(to + 1) = points(p + 1)
-      slabPoints(to + 2) = points(p + 2)
-      slabPoints(to + 3) = points(p + 3)
-      slabPoints(to + 4) = points(p + 4)
-      slabPoints(to + 5) = points(p + 5)
+      copyPoints(inboundPoints, at, slabPoints, k)
       slabKeys(k) = (key & mask).toInt
-      slabTimes(k) = words(trip * Words + Pickup)
-      slabTrips(k) = trip
+      slabTimes(k) = inboundTimes(at)
+      slabTrips(k) = inboundTrips(at)
       if ((key >>> shift) != before) {
         before = key >>> shift
         distinct += 1
@@ -463,14 +477,14 @@ final class PairFinder(table: TripTable, search: Search) {
     while (s < stretches) {
       val low = stretchLow(s)
       val high = stretchHigh(s)
-      var at = cell.firstOf(slot, low >>> lonBits)
-      var to = cell.endOf(slot, low >>> lonBits)
-      while (to - at > PairFinder.Step) {
-        val middle = (at + to) >>> 1
-        if (keys(middle) < low) at = middle else to = middle
+      val range = cell.rangeOf(slot, low >>> lonBits)
+      val to = range.toInt
+      var at = (range >>> 32).toInt
+      var before = to
+      while (before - at > PairFinder.Step) {
+        val middle = (at + before) >>> 1
+        if (keys(middle) < low) at = middle else before = middle
       }
-      // The first not below `low` is at `to` at the latest; what follows is left to the keys.
-      to = cell.endOf(slot, low >>> lonBits)
       while (at < to && keys(at) < low) at += 1
       if (at < to && keys(at) <= high) scan(outboundAt, trip, at, to, high)
       s += 1
@@ -541,10 +555,10 @@ object PairFinder {
   /** Pairs found before a batch is handed over; one trip's pairs are never cut. */
   val Batch = 4096
 
-  /** Shape of cells and bands, in radii and at least so many degrees; measured, see benchmarks. */
-  val CellRadii: Double = sys.props.getOrElse("rt.cell", "2.0").toDouble
-  val BandRadii: Double = sys.props.getOrElse("rt.band", "1.0").toDouble
-  val SlabsPerWindow: Int = sys.props.getOrElse("rt.spw", "2").toInt
+  /** Shape of cells and bands, in radii and at least so many degrees; measured on 24 real days. */
+  val CellRadii: Double = 2
+  val BandRadii: Double = 1
+  val SlabsPerWindow: Int = 2
   val leastCell: Double = Math.toDegrees(400 / Sphere.EarthRadiusM)
   val leastBand: Double = Math.toDegrees(200 / Sphere.EarthRadiusM)
 
@@ -560,22 +574,22 @@ object PairFinder {
 final class CellDirectory(slots: Int, trips: Int) {
   private val mask = slots - 1
   private val shift = 64 - Integer.numberOfTrailingZeros(slots)
-  private val cells = new Array[Long](slots)
-  private val from = new Array[Int](slots)
-  private val to = new Array[Int](slots) // 0: the slot is free
-  private val firstBand = new Array[Int](slots)
-  private val bandCount = new Array[Int](slots) // 0: not listed by band
-  private val listed = new Array[Int](slots) // where the slot's band starts begin in `starts`
+
+  // Four words a slot, side by side in one cache line: the cell + 1 (0: free), its first trip and its
+  // end, its first band and the number of bands (0: not listed), where these begin in `starts`.
+  private val table = new Array[Long](slots * 4)
   private val starts = new Array[Int](5 * trips)
   private var used = 0
 
   private def home(cell: Long): Int = (cell * 0x9e3779b97f4a7c15L >>> shift).toInt
+  private def high(pair: Long): Int = (pair >>> 32).toInt
+  private def pair(high: Int, low: Int): Long = high.toLong << 32 | low
 
   /** An empty directory with room for so many cells and trips; this one where it is large enough. */
   def emptied(distinct: Int, inbound: Int): CellDirectory = {
     val wanted = Math.max(16, Integer.highestOneBit(Math.max(1, 2 * distinct - 1)) * 2)
     if (wanted <= slots && inbound <= trips) {
-      Arrays.fill(to, 0)
+      Arrays.fill(table, 0L)
       used = 0
       this
     } else new CellDirectory(Math.max(wanted, slots), Math.max(inbound, trips))
@@ -584,17 +598,15 @@ final class CellDirectory(slots: Int, trips: Int) {
   /** Adds a cell whose trips are first until end, with their keys in ascending order. */
   def put(cell: Long, first: Int, end: Int, keys: Array[Int], lonBits: Int): Unit = {
     var slot = home(cell)
-    while (to(slot) != 0) slot = (slot + 1) & mask
-    cells(slot) = cell
-    from(slot) = first
-    to(slot) = end
+    while (table(slot * 4) != 0) slot = (slot + 1) & mask
     val low = keys(first) >>> lonBits
     val bands = (keys(end - 1) >>> lonBits) - low + 1
-    if (bands > 4 * (end - first)) bandCount(slot) = 0
-    else {
-      firstBand(slot) = low
-      bandCount(slot) = bands
-      listed(slot) = used
+    val isListed = bands <= 4 * (end - first)
+    table(slot * 4) = cell + 1
+    table(slot * 4 + 1) = pair(first, end)
+    table(slot * 4 + 2) = pair(low, if (isListed) bands else 0)
+    table(slot * 4 + 3) = used
+    if (isListed) {
       starts(used) = first
       used += 1
       var band = low
@@ -616,24 +628,22 @@ final class CellDirectory(slots: Int, trips: Int) {
   /** The slot of a cell, or -1. */
   def slotOf(cell: Long): Int = {
     var slot = home(cell)
-    while (to(slot) != 0 && cells(slot) != cell) slot = (slot + 1) & mask
-    if (to(slot) == 0) -1 else slot
+    while (table(slot * 4) != 0 && table(slot * 4) != cell + 1) slot = (slot + 1) & mask
+    if (table(slot * 4) == 0) -1 else slot
   }
 
-  /** Where a slot's trips of one band start; the whole cell where it is not listed by band. */
-  def firstOf(slot: Int, band: Int): Int = {
-    val row = band - firstBand(slot)
-    if (bandCount(slot) == 0) from(slot)
-    else if (row < 0 || row >= bandCount(slot)) 0
-    else starts(listed(slot) + row)
-  }
-
-  /** Where they end. */
-  def endOf(slot: Int, band: Int): Int = {
-    val row = band - firstBand(slot)
-    if (bandCount(slot) == 0) to(slot)
-    else if (row < 0 || row >= bandCount(slot)) 0
-    else starts(listed(slot) + row + 1)
+  /** Where a slot's trips of one band lie, first and end in the upper and lower half; all of the
+    * cell's trips where it is not listed by band.
+    */
+  def rangeOf(slot: Int, band: Int): Long = {
+    val bands = table(slot * 4 + 2)
+    val row = band - high(bands)
+    if (bands.toInt == 0) table(slot * 4 + 1)
+    else if (row < 0 || row >= bands.toInt) 0L
+    else {
+      val at = table(slot * 4 + 3).toInt + row
+      pair(starts(at), starts(at + 1))
+    }
   }
 }
 

@@ -2,6 +2,7 @@ package org.apache.spark.sql.roundtrip
 
 import org.apache.spark.sql.SparkSessionExtensions
 import org.apache.spark.sql.catalyst.FunctionIdentifier
+import org.apache.spark.sql.catalyst.analysis.FunctionRegistry
 import org.apache.spark.sql.catalyst.expressions.{Expression, ExpressionInfo}
 import org.apache.spark.sql.catalyst.expressions.objects.StaticInvoke
 import org.apache.spark.sql.errors.QueryCompilationErrors
@@ -50,6 +51,10 @@ final case class SqlFunction(
 }
 
 object SqlFunctions {
+  /** Adds the functions to a session that was opened without the extension. */
+  def addTo(registry: FunctionRegistry): Unit =
+    all.foreach(f => registry.registerFunction(FunctionIdentifier(f.name), f.info, f.build _))
+
   private val lat = ("lat", DoubleType, "latitude in degrees")
   private val lon = ("lon", DoubleType, "longitude in degrees")
   private val radius = ("radius_m", DoubleType, "radius of a disc in metres")
@@ -68,7 +73,7 @@ object SqlFunctions {
         ("lat_2", DoubleType, "latitude of the second point"),
         ("lon_2", DoubleType, "its longitude")),
       "Great-circle distance in metres on a sphere of radius 6371000 m.",
-      ("0, 0, 0, 180", "2.0015086796020572E7")),
+      ("0, 0, 0, 180", "2.001508679602057E7")),
     SqlFunction(
       "lat_degrees", "latDegrees", DoubleType, Seq(("length_m", DoubleType, "length in metres")),
       "Degrees of latitude that a length along a meridian spans.", ("0", "0.0")),

@@ -97,7 +97,7 @@ object Tiles {
   /** Work of one pair as a share of the work of one trip; the rest of a tile's cost is its trips. */
   private val PairWork = 0.05
 
-  /** Trips in a tile at most: 180 bytes each in its task, see PairFinder. */
+  /** Trips in a tile at most: 200 bytes each in its task, see PairFinder. */
   val MostTrips = 400000
 
   /** Trips in a tile at least, unless there are fewer: below that a task is mostly overhead. */
