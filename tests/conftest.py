@@ -22,6 +22,8 @@ _TEST_CONF = {
     "spark.sql.shuffle.partitions": "2",
     "spark.sql.adaptive.coalescePartitions.initialPartitionNum": "2",
     "spark.databricks.delta.snapshotPartitions": "1",
+    # Tests run many plans once, on few rows: the quick compiler alone takes a third off.
+    "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -XX:TieredStopAtLevel=1",
 }
 
 

@@ -88,6 +88,7 @@ def test_pairs_and_statistics_are_written_and_reported(two_days: Lake, job: Job)
     assert len(hours) == 2 * 2 * 4
 
 
+@pytest.mark.slow
 def test_naive_and_a_second_run_leave_the_same_tables(two_days: Lake, job: Job) -> None:
     job()
     first = content(two_days, RETURN_TRIPS), content(two_days, RETURN_TRIP_STATS)
@@ -95,6 +96,7 @@ def test_naive_and_a_second_run_leave_the_same_tables(two_days: Lake, job: Job) 
     assert (content(two_days, RETURN_TRIPS), content(two_days, RETURN_TRIP_STATS)) == first
 
 
+@pytest.mark.slow
 def test_an_interval_replaces_its_own_pairs_only(
     spark: SparkSession, two_days: Lake, job: Job
 ) -> None:
@@ -112,6 +114,7 @@ def test_an_interval_replaces_its_own_pairs_only(
     assert (content(two_days, RETURN_TRIPS), content(two_days, RETURN_TRIP_STATS)) == after
 
 
+@pytest.mark.slow
 def test_statistics_count_whole_hours_whatever_the_interval(two_days: Lake, job: Job) -> None:
     job()
     before = content(two_days, RETURN_TRIP_STATS)
@@ -121,6 +124,7 @@ def test_statistics_count_whole_hours_whatever_the_interval(two_days: Lake, job:
     assert content(two_days, RETURN_TRIP_STATS) == before
 
 
+@pytest.mark.slow
 def test_other_rules_are_refused_beside_stored_pairs(two_days: Lake, job: Job) -> None:
     job()
     day = ("--start", "2015-12-01", "--end", "2015-12-02")
@@ -137,6 +141,7 @@ def test_other_rules_are_refused_beside_stored_pairs(two_days: Lake, job: Job) -
     assert job(*day)[0] == 2  # and now the old ones are the others
 
 
+@pytest.mark.slow
 def test_an_interrupted_rewrite_blocks_intervals_until_it_is_done(two_days: Lake, job: Job) -> None:
     job()
     two_days.set_properties(RETURN_TRIPS, {jobs.return_trips.REWRITING: "true"})  # then killed
