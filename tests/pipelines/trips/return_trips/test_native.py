@@ -27,7 +27,7 @@ COLUMNS = ("pickup", "dropoff", "pickup_lat", "pickup_lon", "dropoff_lat", "drop
 
 
 def made(spark: SparkSession, trips: int, lat: float, lon: float, spread: float) -> DataFrame:
-    """Trips of two days between random points `spread` degrees round a place, a hundredth in one spot.
+    """Trips of two days between random points round a place, a hundredth of them in one spot.
 
     At longitudes beyond 180 degrees the points lie on both sides of the antimeridian.
     """
