@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -11,8 +12,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from pyspark.sql import Row
 
 from jobs.lake import Lake
 from schemas import Table
@@ -69,10 +68,12 @@ def start_job(job: str, *arguments: str | Path, log: Path) -> JobProcess:
         env=environment,
         start_new_session=True,
     )
-    return JobProcess(process, log)
+    started = JobProcess(process, log)
+    atexit.register(started.kill)  # for a test that failed before it waited for its jobs
+    return started
 
 
-def content(lake: Lake, table: Table, without: tuple[str, ...] = ()) -> list[Row]:
+def content(lake: Lake, table: Table, without: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
     """A table's rows, sorted, maps as sorted entries; empty where the table is missing."""
     if not lake.exists(table):
         return []

@@ -56,7 +56,9 @@ def job(lake: Lake, capsys: pytest.CaptureFixture[str]) -> Job:
 
 
 def test_rows_land_and_the_same_content_again_changes_nothing(job: Job, tmp_path: Path) -> None:
-    file = write(tmp_path / "a.csv", GOOD, ZERO, NO_FARE, BROKEN)
+    folder = tmp_path / "delivered"
+    folder.mkdir()
+    file = write(folder / "a.csv", GOOD, ZERO, NO_FARE, BROKEN)
     assert job(file) == 0
     assert job.line["rows"] == {"read": 4, "accepted": 2, "rejected": 2}
     assert job.line["rejected_by_reason"] == {"zero_pickup": 1, "unclosed_quote": 1}
@@ -81,11 +83,11 @@ def test_rows_land_and_the_same_content_again_changes_nothing(job: Job, tmp_path
     assert (job.line["files_ingested"], job.line["files_unchanged"]) == (0, 1)
 
     # Under another name and compressed it is the same file: the delivery learns the path.
-    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(file.read_bytes()))
-    assert job(tmp_path) == 0
+    (folder / "b.csv.gz").write_bytes(gzip.compress(file.read_bytes()))
+    assert job(folder) == 0
     assert versions(job.lake)[:3] == before[:3]
     (delivery,) = job.lake.read(DELIVERIES).collect()
-    assert delivery["paths"] == [f"file:{file}", f"file:{tmp_path / 'b.csv.gz'}"]
+    assert delivery["paths"] == [f"file:{file}", f"file:{folder / 'b.csv.gz'}"]
     # Other rules leave it as it is, unless it is asked for again.
     assert job(file, "--max-duration", "5m") == 0
     assert "was ingested under other rules" in job.err
