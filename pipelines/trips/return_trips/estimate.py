@@ -24,6 +24,7 @@ _SALT = 0x5EED
 _S_PER_ROW = 2.0e-6
 _S_PER_CANDIDATE = 1.0e-7
 _S_PER_COMPARISON = 2.0e-8
+_S_PER_TRIP_NATIVE = 3.0e-6
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,11 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Sizes of a join. Exact where `sampled_share` is 1, else scaled up from a sample."""
+    """Sizes of a join. Exact where `sampled_share` is 1, else scaled up from a sample.
+
+    Rows, candidates and buckets are those of the bucketed join, whatever the method but naive:
+    they tell how crowded the trips are.
+    """
 
     method: str
     outbound_trips: int
@@ -104,7 +109,10 @@ def estimate(
     )
     rows = (total.get["rows"] or 0) * one_in
     candidates = (total.get["candidates"] or 0) * one_in**2
-    seconds = (rows * _S_PER_ROW + candidates * _S_PER_CANDIDATE) / cores
+    if method == "native":
+        seconds = max(trips_a, trips_b) * _S_PER_TRIP_NATIVE / cores
+    else:
+        seconds = (rows * _S_PER_ROW + candidates * _S_PER_CANDIDATE) / cores
     return Estimate(
         method, trips_a, trips_b, 1 / one_in, rows, candidates, buckets, round(seconds, 1)
     )
