@@ -97,6 +97,7 @@ def test_rows_land_and_the_same_content_again_changes_nothing(job: Job, tmp_path
     assert job.lake.read(TRIPS_RAW).count() == 4
 
 
+@pytest.mark.slow
 def test_rows_lost_by_hand_come_back(job: Job, tmp_path: Path) -> None:
     file = write(tmp_path / "a.csv", GOOD, GOOD)
     assert job(file) == 0
@@ -182,6 +183,7 @@ def test_file_that_changes_while_it_is_read(
     assert job.line["rows"]["accepted"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", [TRIPS_RAW, TRIPS_REJECTED, TRIPS], ids=lambda t: t.name)
 def test_a_rival_appends_the_same_rows_just_before(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: Any
@@ -202,6 +204,7 @@ def test_a_rival_appends_the_same_rows_just_before(
     assert [job.lake.read(t).count() for t in TABLES] == [3, 1, 2, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "read", "accepted"),
     [
