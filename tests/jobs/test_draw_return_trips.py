@@ -88,6 +88,7 @@ def _lake(spark: SparkSession, lake: Lake, paths: list[str], pairs: list[tuple[i
     _fill(spark, lake, RETURN_TRIP_STATS, stats)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pairs", "by_radius", "words"),
     [

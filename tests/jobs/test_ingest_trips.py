@@ -55,6 +55,7 @@ def job(lake: Lake, capsys: pytest.CaptureFixture[str]) -> Job:
     return Job(lake, capsys)
 
 
+@pytest.mark.slow
 def test_rows_land_and_the_same_content_again_changes_nothing(job: Job, tmp_path: Path) -> None:
     folder = tmp_path / "delivered"
     folder.mkdir()
@@ -164,6 +165,7 @@ def test_usage_errors(
     assert not job.lake.exists(TRIPS)
 
 
+@pytest.mark.slow
 def test_file_that_changes_while_it_is_read(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -83,7 +84,7 @@ def test_job_without_java_says_so_in_one_line(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert done.stdout == ""
+    assert json.loads(done.stdout)["outcome"] == "failed"
     (line,) = done.stderr.splitlines()
     assert line.startswith("ingest_trips: Java 17 is needed, none found (no java on PATH): install")
     assert not (tmp_path / "l").exists()

@@ -126,6 +126,7 @@ def test_first_writers_at_the_same_time_all_land(lake: Lake, spark: SparkSession
     assert held(lake) == [(i, "x") for i in range(1, 5)]
 
 
+@pytest.mark.slow
 def test_merges_at_the_same_time_all_land(lake: Lake, spark: SparkSession) -> None:
     lake.create(THINGS)
     with ThreadPoolExecutor(3) as pool:

@@ -36,6 +36,7 @@ def test_a_day_is_the_same_however_many_days_and_processes_there_are(
     assert "made, not real" in (tmp_path / "one" / "README.txt").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_ingestion_rejects_the_dirty_rows_alone_each_for_its_reason(
     lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,9 +11,12 @@ from pyspark.sql import functions as F
 
 from udfs import geometry, native
 
-pytestmark = pytest.mark.skipif(
-    native.jar_path() is None, reason=f"{native.JAR_NAME} is not compiled: run `make scala`"
-)
+pytestmark = [
+    pytest.mark.usefixtures("generated_code"),
+    pytest.mark.skipif(
+        native.jar_path() is None, reason=f"{native.JAR_NAME} is not compiled: run `make scala`"
+    ),
+]
 
 SIDES_M = (1.0, 100.0, 400.0, 25_000.0, 12_000_000.0)
 RADII_M = (0.5, 50.0, 200.0, 30_000.0, 11_000_000.0)

@@ -91,7 +91,7 @@ object SqlFunctions {
       "First and last row of cells that a disc touches.", ("-90, 50, 100", "{\"first\":0,\"last\":0}")),
     SqlFunction(
       "cells_round", "cellsRound", LongType, Seq(row, side),
-      "How many cells stand round the circle in a row of cells, at least 1.", ("0, 20000000", "1")),
+      "How many cells stand round the circle in a row of cells, at least 1.", ("0, 20000000", "2")),
     SqlFunction(
       "lon_idx", "lonIdx", LongType, Seq(lon, round),
       "Index of the cell that holds a longitude, eastwards from the antimeridian.", ("-180, 10", "0")),

@@ -24,7 +24,9 @@ def pairs(method: str, trips: DataFrame, radius_m: float) -> DataFrame:
     return METHODS[method](*sides, radius_m=radius_m, window_us=WINDOW_US)
 
 
-@pytest.mark.parametrize("radius_m", RADII_M)
+@pytest.mark.parametrize(
+    "radius_m", [pytest.param(r, marks=() if r == 200 else pytest.mark.slow) for r in RADII_M]
+)
 @settings(
     max_examples=2,
     deadline=None,
@@ -56,6 +58,7 @@ def test_methods_agree_with_brute_force(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("generated_code")
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"naive"}))
 def test_the_real_day_gives_the_reference_counts(
     spark: SparkSession, shared_data: Path, method: str

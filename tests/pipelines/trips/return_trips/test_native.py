@@ -17,6 +17,7 @@ from udfs.geometry import haversine_m
 from udfs.native import JAR_NAME, jar_path
 
 pytestmark = [
+    pytest.mark.usefixtures("generated_code"),
     pytest.mark.skipif(jar_path() is None, reason=f"{JAR_NAME} is not compiled: run `make scala`"),
     pytest.mark.skipif(c_peer.compiler() is None, reason="no C compiler for the C peer"),
 ]
