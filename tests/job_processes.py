@@ -56,7 +56,15 @@ class JobProcess:
 
 def start_job(job: str, *arguments: str | Path, log: Path) -> JobProcess:
     """Start `jobs/JOB.py` with plain Python, under a driver of 1 GB and two cores."""
-    conf = "--conf spark.master=local[2,4] --conf spark.ui.enabled=false --driver-memory 1g"
+    conf = " ".join(
+        (
+            "--driver-memory 1g --conf spark.master=local[2,4] --conf spark.ui.enabled=false",
+            # As in the tests' own session: commits are what matters here, not speed on many rows.
+            "--conf spark.sql.codegen.wholeStage=false",
+            "--conf spark.sql.codegen.factoryMode=NO_CODEGEN",
+            "--driver-java-options -XX:TieredStopAtLevel=1",
+        )
+    )
     environment = {**os.environ, "PYSPARK_SUBMIT_ARGS": f"{conf} pyspark-shell"}
     for name in ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET", "RUN_ID", "LAKE"):
         environment.pop(name, None)
