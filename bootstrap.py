@@ -41,7 +41,8 @@ VENV_BYTES = 2_500_000_000
 _NO_NETWORK = re.compile(
     r"dns error|name resolution|name or service not known|failed to lookup|ConnectError|"
     r"connection (error|refused|reset|aborted)|error trying to connect|client error \(connect\)|"
-    r"NewConnectionError|ConnectTimeout|timed out|unreachable|ProxyError|tunnel",
+    r"NewConnectionError|ConnectTimeout|timed out|unreachable|ProxyError|tunnel|"
+    r"from versions: none",  # all that pip says of it where it makes no second attempt
     re.IGNORECASE,
 )
 
