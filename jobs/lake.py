@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from delta.exceptions import (
     ConcurrentAppendException,
@@ -38,18 +41,19 @@ _ATTEMPTS = 12
 _CREATE_ATTEMPTS = 6
 _SIGNS_OF_CREATION = (
     "DELTA_METADATA_ABSENT",
+    "DELTA_TABLE_NOT_FOUND",
     "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION",
     "already exists",
 )
-
-T = TypeVar("T")
 
 
 class Lake:
     """One folder or bucket URL with every table below it.
 
     Writers use Delta's optimistic transactions: a write that lost a race is done again on the
-    newer version of the table, so concurrent jobs all land.
+    newer version of the table, so concurrent jobs all land. Delta needs a file system for it that
+    refuses to rename over a file that is there. The local one does not refuse, and a commit would
+    be lost; so there the writers of a table take turns, by locks that end with their process.
     """
 
     def __init__(self, spark: SparkSession, root: str) -> None:
@@ -75,7 +79,9 @@ class Lake:
         return f"{self.root}/{table.relative_path}"
 
     def exists(self, table: Table) -> bool:
-        return DeltaTable.isDeltaTable(self.spark, self.path(table))
+        """Whether the table has a first version; a folder in which another run is about to make it
+        is none yet, other than for DeltaTable.isDeltaTable."""
+        return self.version(table) is not None
 
     def create(self, table: Table, properties: Mapping[str, str] | None = None) -> None:
         """Create the table as declared, where it is not there yet."""
@@ -93,7 +99,7 @@ class Lake:
             builder = builder.property(key, value)
         if table.cluster_by:
             builder = builder.clusterBy(*table.cluster_by)
-        _retried(builder.execute)
+        self._write(table, builder.execute)
 
     def read(self, table: Table, version: int | None = None) -> DataFrame:
         """The table's rows, at its newest or at the given version.
@@ -115,11 +121,16 @@ class Lake:
         return rows
 
     def version(self, table: Table) -> int | None:
-        """The newest version, None where the table is missing."""
-        if not self.exists(table):
-            return None
-        history = DeltaTable.forPath(self.spark, self.path(table)).history(1)
-        return int(history.select("version").collect()[0][0])
+        """The newest version, None where the table is missing.
+
+        From Delta's own view of the log: `history(1)` starts a Spark job for the same number.
+        """
+        jvm: Any = self.spark.sparkContext._jvm
+        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(
+            self.spark._jsparkSession, self.path(table)
+        )
+        newest = log.update(False, jvm.scala.Option.empty(), jvm.scala.Option.empty()).version()
+        return None if newest < 0 else int(newest)
 
     def properties(self, table: Table) -> dict[str, str]:
         detail = DeltaTable.forPath(self.spark, self.path(table)).detail()
@@ -129,13 +140,14 @@ class Lake:
         """Set table properties; keys and values are quoted, never trusted as SQL."""
         pairs = ", ".join(f"{_quoted(k)} = {_quoted(v)}" for k, v in properties.items())
         name = f"delta.`{self.path(table)}`"
-        _retried(lambda: self.spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ({pairs})"))
+        alter = f"ALTER TABLE {name} SET TBLPROPERTIES ({pairs})"
+        self._write(table, lambda: self.spark.sql(alter))
 
     def append(self, table: Table, rows: DataFrame) -> None:
         """Add rows. Never conflicts with another append."""
         writer = table.conform(rows).write.format("delta").mode("append")
         self.create(table)
-        _retried(lambda: writer.save(self.path(table)))
+        self._write(table, lambda: writer.save(self.path(table)))
 
     def replace(self, table: Table, rows: DataFrame, where: str) -> None:
         """Replace, in one transaction, the rows that satisfy the SQL predicate `where`.
@@ -145,7 +157,7 @@ class Lake:
         writer = table.conform(rows).write.format("delta").mode("overwrite")
         writer = writer.option("replaceWhere", where)
         self.create(table)
-        _retried(lambda: writer.save(self.path(table)))
+        self._write(table, lambda: writer.save(self.path(table)))
 
     def merge(self, table: Table, rows: DataFrame) -> None:
         """Insert rows, or update the whole row where the key (one column) is there already."""
@@ -158,18 +170,37 @@ class Lake:
             found = target.merge(new, f"old.{key} = new.{key}")
             found.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
 
-        _retried(merge)
+        self._write(table, merge)
+
+    def _write(self, table: Table, write: Callable[[], object]) -> None:
+        with self._turn(table):
+            _retried(write)
+
+    @contextmanager
+    def _turn(self, table: Table) -> Iterator[None]:
+        """Hold the table's lock, in a lake on the local file system."""
+        root: Any = self.spark.sparkContext._jvm.org.apache.hadoop.fs.Path(self.root)  # type: ignore[union-attr]
+        uri = root.getFileSystem(self.spark.sparkContext._jsc.hadoopConfiguration()).getUri()
+        if uri.getScheme() != "file":
+            yield
+            return
+        lock = Path(root.toUri().getPath(), ".locks", table.name)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _retried(write: Callable[[], T]) -> T:
+def _retried(write: Callable[[], object]) -> None:
     """Run a Delta write again while another writer wins the race for the table's next version."""
     for attempt in range(_ATTEMPTS):
         try:
-            return write()
+            write()
+            return
         except (*_CONFLICTS, AnalysisException, Py4JJavaError) as e:
             last = _ATTEMPTS if _lost_race(e) else _CREATE_ATTEMPTS if _lost_creation(e) else 0
             if attempt + 1 >= last:

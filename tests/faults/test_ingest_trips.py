@@ -104,6 +104,6 @@ def test_two_ingestions_at_once(lake: Lake, tmp_path: Path, file: Path, same: bo
         for i, path in enumerate((file, other))
     ]
     results = [job.result() for job in jobs]
-    assert [code for code, _ in results] == [EXIT_DONE] * 2, [j.log.read_text() for j in jobs]
+    assert [code for code, _ in results] == [EXIT_DONE] * 2, [said for _, said in results]
     assert tables(lake) == undisturbed(lake, tmp_path, *{file, other})
     assert lake.read(RUNS).count() == 4
