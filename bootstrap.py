@@ -86,7 +86,8 @@ def _set_up(level: str) -> None:
     _call([*install, "--require-hashes", "-r", str(ROOT / "requirements" / f"{level}.txt")])
     _say("installing the project")
     _call([*install, "--no-build-isolation", "--no-deps", "-e", str(ROOT)])
-    if subprocess.run([PYTHON, "-m", "jobs.fetch_jars"], cwd=ROOT, check=False).returncode:
+    fetch = [PYTHON, "-m", "jobs.fetch_jars"]
+    if subprocess.run(fetch, cwd=ROOT, env=_environment(), check=False).returncode:
         raise SetupError("the jars are not complete, see the line above")
     levels = ("run", "dev") if level == "dev" else ("run",)
     STAMP.write_text(json.dumps({"of": _of(), "levels": {x: _digest(x) for x in levels}}))
@@ -174,9 +175,7 @@ def _make_with_venv() -> None:
 def _call(command: list[str]) -> None:
     """Run a command, showing what it says; raise SetupError with the reason where it fails."""
     said = []
-    # What the caller's own environment says about interpreters and user folders is not for ours.
-    env = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    env["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
+    env = _environment() | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     with subprocess.Popen(
         command,
         env=env,
@@ -203,6 +202,12 @@ def _call(command: list[str]) -> None:
         raise SetupError(f"the disk of {VENV} or of the package cache is full: make room")
     name = " ".join(Path(command[0]).name if i == 0 else x for i, x in enumerate(command[:3]))
     raise SetupError(f"`{name}` failed: {_last_line(output)}")
+
+
+def _environment() -> dict[str, str]:
+    """The caller's, without what it says about interpreters and a Spark that are not .venv's."""
+    others = ("VIRTUAL_ENV", "PYTHONPATH", "SPARK_HOME")
+    return {k: v for k, v in os.environ.items() if k not in others}
 
 
 def _last_line(text: str) -> str:
