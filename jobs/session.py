@@ -45,6 +45,8 @@ def open_session(app_name: str, conf: Mapping[str, str] | None = None) -> SparkS
         check_java()
         check_jars()
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        # Spark composes its command line in a JVM of its own, which lives for half a second.
+        os.environ.setdefault("SPARK_LAUNCHER_OPTS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
         if "SPARK_CONF_DIR" not in os.environ:
             os.environ["SPARK_CONF_DIR"] = str(conf_dir())
             os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
