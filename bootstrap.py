@@ -86,7 +86,7 @@ def _set_up(level: str) -> None:
     _call([*install, "--require-hashes", "-r", str(ROOT / "requirements" / f"{level}.txt")])
     _say("installing the project")
     _call([*install, "--no-build-isolation", "--no-deps", "-e", str(ROOT)])
-    fetch = [PYTHON, "-m", "jobs.fetch_jars"]
+    fetch = [str(PYTHON), "-m", "jobs.fetch_jars"]
     if subprocess.run(fetch, cwd=ROOT, env=_environment(), check=False).returncode:
         raise SetupError("the jars are not complete, see the line above")
     levels = ("run", "dev") if level == "dev" else ("run",)

@@ -25,6 +25,7 @@ from pipelines.trips.layouts import Recognised
 from pipelines.trips.rows import read_rows
 from pipelines.trips.sources import SourceFile, has_changed
 from schemas import DELIVERIES, TRIPS, TRIPS_RAW, TRIPS_REJECTED, Table
+from schemas.frames import frame_of
 
 
 @dataclass(frozen=True)
@@ -230,5 +231,5 @@ def _mark_as_done(
         )
         for d in batch
     ]
-    done = run.spark.createDataFrame(rows, DELIVERIES.struct).coalesce(1)
+    done = frame_of(run.spark, rows, DELIVERIES.struct)
     run.lake.merge(DELIVERIES, done)

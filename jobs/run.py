@@ -38,6 +38,7 @@ from jobs.lake import Lake
 from jobs.session import SetupError, code_version, open_session
 from pipelines.errors import DataRefused, UsageError
 from schemas import RUNS, SchemaMismatch, Table
+from schemas.frames import frame_of
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 0, 1, 2, 3
 
@@ -251,5 +252,5 @@ def _record(run: Run, event: str, outcome: str, error: str | None) -> None:
         run.seconds if end else None,
         error,
     )
-    row = run.spark.createDataFrame([values], RUNS.struct).coalesce(1)
+    row = frame_of(run.spark, [values], RUNS.struct)
     run.lake.append(RUNS, row.select(*[F.col(c.name) for c in RUNS.columns]))

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -68,6 +69,7 @@ def _send_own_jar(spark: SparkSession) -> None:
         context._jsc.addJar(str(OWN_JAR))
 
 
+@cache
 def code_version() -> str:
     """Version of the package and, in a checkout, the commit ("0.1.0+1a2b3c4", "-dirty")."""
     from importlib.metadata import PackageNotFoundError, version

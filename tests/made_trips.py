@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas import TRIPS
+from schemas.frames import frame_of
 
 MIDNIGHT = datetime(2015, 12, 1, 5, tzinfo=UTC)  # of New York
 EARTH_RADIUS_M = 6_371_000.0
@@ -40,7 +41,7 @@ def trips_frame(spark: SparkSession, trips: Sequence[Trip]) -> DataFrame:
         "trip_id BIGINT, pickup_us BIGINT, dropoff_us BIGINT, pickup_lat DOUBLE, "
         "pickup_lon DOUBLE, dropoff_lat DOUBLE, dropoff_lon DOUBLE"
     )
-    rows = spark.createDataFrame([astuple(t) for t in trips], schema)
+    rows = frame_of(spark, [astuple(t) for t in trips], schema)
     return rows.select(
         "trip_id",
         F.timestamp_micros("pickup_us").alias("pickup_at"),

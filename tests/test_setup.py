@@ -36,6 +36,7 @@ def bootstrap(at: Path, *arguments: str, **env: str) -> subprocess.CompletedProc
     )
 
 
+@pytest.mark.slow
 def test_wheel_holds_the_packages_and_all_their_data(wheel: Path) -> None:
     names = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
     tops = {n.split("/")[0] for n in names}
@@ -55,6 +56,7 @@ def test_wheel_holds_the_packages_and_all_their_data(wheel: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_wheel_asks_for_torch_only_under_its_extra(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
@@ -68,6 +70,7 @@ def test_wheel_asks_for_torch_only_under_its_extra(wheel: Path) -> None:
     assert "roundtrip-ingest-trips = jobs.ingest_trips:main" in scripts
 
 
+@pytest.mark.slow
 def test_wheel_finds_its_spark_conf(wheel: Path, tmp_path: Path) -> None:
     installed = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(installed)

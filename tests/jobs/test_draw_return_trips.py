@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from jobs.draw_return_trips import main
 from jobs.lake import Lake
 from schemas import DELIVERIES, RETURN_TRIP_STATS, RETURN_TRIPS, TRIPS, Table
+from schemas.frames import frame_of
 
 Rows = Sequence[Mapping[str, object]]
 
@@ -26,7 +27,7 @@ def _fill(
     spark: SparkSession, lake: Lake, table: Table, rows: Sequence[Mapping[str, object]]
 ) -> None:
     full = [tuple(row.get(c.name) for c in table.columns) for row in rows]
-    lake.append(table, spark.createDataFrame(full, table.struct))
+    lake.append(table, frame_of(spark, full, table.struct))
 
 
 def _lake(spark: SparkSession, lake: Lake, paths: list[str], pairs: list[tuple[int, int]]) -> None:

@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from jobs.lake import Lake
 from pipelines.errors import UsageError
 from schemas import RETURN_TRIPS, TRIPS, SchemaMismatch, Table
+from schemas.frames import frame_of
 from schemas.table import BIGINT, STRING, Column
 
 THINGS = Table(
@@ -28,7 +29,7 @@ THINGS = Table(
 
 
 def things(spark: SparkSession, *rows: tuple[int | None, str]) -> DataFrame:
-    return spark.createDataFrame(rows, "id BIGINT, kind STRING")
+    return frame_of(spark, rows, "id BIGINT, kind STRING")
 
 
 def held(lake: Lake) -> list[tuple[int, str]]:
@@ -101,11 +102,12 @@ def test_missing_table_is_a_usage_error(lake: Lake) -> None:
     assert (lake.version(THINGS), lake.exists(THINGS)) == (None, False)
 
 
-@pytest.mark.parametrize("value", ["it's", "a\\", "\\' OR", "`x` = 1); --", '{"a": [1, 2]}', "é\n"])
-def test_properties_are_never_sql(lake: Lake, value: str) -> None:
+def test_properties_are_never_sql(lake: Lake) -> None:
+    values = ["it's", "a\\", "\\' OR", "`x` = 1); --", '{"a": [1, 2]}', "é\n"]
+    properties = {f"roundtrip.o'k{i}": value for i, value in enumerate(values)}
     lake.create(THINGS)
-    lake.set_properties(THINGS, {"roundtrip.o'k": value})
-    assert lake.properties(THINGS)["roundtrip.o'k"] == value
+    lake.set_properties(THINGS, properties)
+    assert lake.properties(THINGS).items() >= properties.items()
 
 
 def test_lake_in_an_odd_folder(spark: SparkSession, tmp_path: Path) -> None:

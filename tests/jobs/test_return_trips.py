@@ -169,6 +169,13 @@ def test_naive_refuses_what_is_too_large_unless_forced(
     code, line, _ = job("--method", "naive")
     assert (code, "64 comparisons, more than 63" in line["error"]) == (2, True)
     assert not two_days.exists(RETURN_TRIPS)
+
+
+@pytest.mark.slow
+def test_naive_does_what_is_too_large_when_forced(
+    two_days: Lake, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs.return_trips, "NAIVE_LIMIT", 63)
     assert job("--method", "naive", "--force")[0] == 0
 
 

@@ -9,6 +9,7 @@ import pytest
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from schemas.frames import frame_of
 from udfs import geometry, native
 
 pytestmark = [
@@ -37,7 +38,7 @@ def places(sql: SparkSession) -> DataFrame:
         for a, b in ((90.0, 0.0), (-90.0, 180.0), (0.0, 0.0), (-0.0, -180.0), (45.0, 359.5))
         for c, d in ((90.0, 12.0), (-90.0, -180.0), (0.0, 180.0), (89.9999, -540.0))
     ]
-    known = sql.createDataFrame(corners, "lat double, lon double, lat_2 double, lon_2 double")
+    known = frame_of(sql, corners, "lat double, lon double, lat_2 double, lon_2 double")
     random = sql.range(2000).select(
         (F.rand(1) * 180 - 90).alias("lat"),
         (F.rand(2) * 360 - 180).alias("lon"),

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from schemas.frames import frame_of
 from udfs.wall_clock import earlier_reading, is_skipped, later_reading, start_and_end
 
 # In 2015 New York's clocks went from 02:00 EST to 03:00 EDT on 8 March (07:00 UTC) and from
@@ -19,9 +20,7 @@ def readings(
     spark: SparkSession, walls: Sequence[tuple[str, str]], zone: str
 ) -> list[tuple[str, str, bool, bool]]:
     """For each start and end: both in UTC, and whether each was skipped."""
-    rows = spark.createDataFrame(
-        [(i, *w) for i, w in enumerate(walls)], "i INT, s STRING, e STRING"
-    )
+    rows = frame_of(spark, [(i, *w) for i, w in enumerate(walls)], "i INT, s STRING, e STRING")
     rows = rows.withColumns({c: F.col(c).cast("timestamp") for c in "se"})
     early = rows.withColumns({f"{c}1": earlier_reading(F.col(c), zone) for c in "se"})
     both = early.withColumns({f"{c}2": later_reading(F.col(c), F.col(f"{c}1"), zone) for c in "se"})

@@ -111,7 +111,11 @@ def test_columns_called_like_our_own(spark: SparkSession, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("name", "compress"),
-    [("x.csv", bytes), ("x.csv.gz", gzip.compress), ("x.csv.bz2", bz2.compress)],
+    [
+        ("x.csv", bytes),
+        pytest.param("x.csv.gz", gzip.compress, marks=pytest.mark.slow),
+        pytest.param("x.csv.bz2", bz2.compress, marks=pytest.mark.slow),
+    ],
 )
 def test_numbers_over_many_splits(
     spark: SparkSession, tmp_path: Path, name: str, compress: Callable[[bytes], bytes]

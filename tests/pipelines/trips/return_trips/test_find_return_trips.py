@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from pyspark.sql import SparkSession
@@ -21,84 +21,100 @@ OUT = Trip(1, NOON, NOON + HOUR // 3, *HOME, *WORK)
 BACK = Trip(2, NOON + HOUR, NOON + HOUR * 4 // 3, *WORK, *HOME)
 
 
-@pytest.fixture(params=sorted(METHODS))
-def method(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def back(trip_id: int, **changes: float) -> Trip:
+    return replace(BACK, trip_id=trip_id, **changes)  # type: ignore[arg-type]
 
 
-def found(
-    spark: SparkSession, method: str, *trips: Trip, **kwargs: object
-) -> list[tuple[int, ...]]:
-    rows = find_return_trips(trips_frame(spark, trips), method=method, **kwargs)  # type: ignore[arg-type]
-    return sorted((r["trip_id"], r["return_trip_id"], r["radius_m"]) for r in rows.collect())
+def beside(trip_id: int, pickup_m: float = 0, dropoff_m: float = 0) -> Trip:
+    """The way back, begun and ended so many metres north of where OUT ended and began."""
+    return back(
+        trip_id,
+        pickup_lat=WORK[0] + north_m(pickup_m),
+        dropoff_lat=HOME[0] + north_m(dropoff_m),
+    )
 
 
-def test_the_way_back_is_found_with_its_wait_and_gaps(spark: SparkSession, method: str) -> None:
-    # 30 m north of the drop-off and 120 m north of the pickup.
-    back = replace(BACK, pickup_lat=WORK[0] + north_m(30), dropoff_lat=HOME[0] + north_m(120))
-    (row,) = find_return_trips(trips_frame(spark, [OUT, back]), method=method).collect()
-    assert (row["trip_id"], row["return_trip_id"], row["radius_m"]) == (1, 2, 150)
+def at(trip_id: int, us_after_arrival: int) -> Trip:
+    start = OUT.dropoff_us + us_after_arrival
+    return back(trip_id, pickup_us=start, dropoff_us=start + 1)
+
+
+# Trips, and the (trip, return trip, smallest radius) that are to be found among them.
+CASES: dict[str, tuple[list[Trip], list[tuple[int, int, int]]]] = {
+    "the way back": ([OUT, beside(2, 30, 120)], [(1, 2, 150)]),
+    "the window is open at both ends": (
+        [OUT, at(3, 0), at(4, 1), at(5, 8 * HOUR - 1), at(6, 8 * HOUR)],
+        [(1, 4, 50), (1, 5, 50)],
+    ),
+    "both ends must be near": (
+        [OUT, beside(3, pickup_m=201), beside(4, dropoff_m=201), beside(5, pickup_m=199)],
+        [(1, 5, 200)],
+    ),
+    "identical rows are two trips": ([OUT, BACK, back(3)], [(1, 2, 50), (1, 3, 50)]),
+    # A negative duration, which silver.trips never holds, would make a round trip its own return.
+    "a trip is no return of itself": ([Trip(1, NOON + HOUR, NOON, *HOME, *HOME)], []),
+    "the smallest radius is that of the larger gap": (
+        [
+            OUT,
+            *(
+                beside(10 + i, dropoff_m=gap)
+                for i, gap in enumerate((0, 49.9, 50.1, 99.9, 100.1, 199.9, 200.1))
+            ),
+        ],
+        [(1, 10, 50), (1, 11, 50), (1, 12, 100), (1, 13, 100), (1, 14, 150), (1, 15, 200)],
+    ),
+    "one trip alone": ([OUT], []),
+}
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_cases_checked_by_hand(spark: SparkSession, method: str) -> None:
+    # All in one table, each two days after the one before, because a query costs more than rows.
+    trips = [
+        replace(
+            trip,
+            trip_id=100 * i + trip.trip_id,
+            pickup_us=trip.pickup_us + 48 * HOUR * i,
+            dropoff_us=trip.dropoff_us + 48 * HOUR * i,
+        )
+        for i, (case, _) in enumerate(CASES.values())
+        for trip in case
+    ]
+    rows = find_return_trips(trips_frame(spark, trips), method=method).collect()
+    found = {
+        name: sorted(
+            (r["trip_id"] % 100, r["return_trip_id"] % 100, r["radius_m"])
+            for r in rows
+            if r["trip_id"] // 100 == i
+        )
+        for i, name in enumerate(CASES)
+    }
+    assert found == {name: pairs for name, (_, pairs) in CASES.items()}
+    (row,) = (r for r in rows if r["trip_id"] == 1)
+    assert row["return_trip_id"] == 2
     assert row["wait_s"] == 2400.0
     assert row["dropoff_gap_m"] == pytest.approx(30, abs=1e-6)
     assert row["pickup_gap_m"] == pytest.approx(120, abs=1e-6)
     assert us(row["dropoff_at"].astimezone(MIDNIGHT.tzinfo)) == OUT.dropoff_us
 
 
-def test_the_window_is_open_at_both_ends(spark: SparkSession, method: str) -> None:
-    at_once = replace(BACK, trip_id=3, pickup_us=OUT.dropoff_us)
-    next_us = replace(BACK, trip_id=4, pickup_us=OUT.dropoff_us + 1)
-    last_us = replace(BACK, trip_id=5, pickup_us=OUT.dropoff_us + 8 * HOUR - 1)
-    too_late = replace(BACK, trip_id=6, pickup_us=OUT.dropoff_us + 8 * HOUR)
-    trips = [replace(t, dropoff_us=t.pickup_us + 1) for t in (at_once, next_us, last_us, too_late)]
-    assert found(spark, method, OUT, *trips) == [(1, 4, 50), (1, 5, 50)]
-
-
-def test_both_ends_must_be_near(spark: SparkSession, method: str) -> None:
-    far_start = replace(BACK, trip_id=3, pickup_lat=WORK[0] + north_m(201))
-    far_end = replace(BACK, trip_id=4, dropoff_lat=HOME[0] + north_m(201))
-    near = replace(BACK, trip_id=5, pickup_lat=WORK[0] + north_m(199))
-    assert found(spark, method, OUT, far_start, far_end, near) == [(1, 5, 200)]
-
-
-def test_identical_rows_are_two_trips(spark: SparkSession, method: str) -> None:
-    twin = replace(BACK, trip_id=3)
-    assert found(spark, method, OUT, BACK, twin) == [(1, 2, 50), (1, 3, 50)]
-
-
-def test_a_trip_is_no_return_of_itself(spark: SparkSession, method: str) -> None:
-    # A negative duration, which silver.trips never holds, would make a round trip its own return.
-    loop = Trip(1, NOON + HOUR, NOON, *HOME, *HOME)
-    assert found(spark, method, loop) == []
-
-
-def test_the_smallest_radius_is_that_of_the_larger_gap(spark: SparkSession, method: str) -> None:
-    trips = [
-        replace(BACK, trip_id=10 + i, dropoff_lat=HOME[0] + north_m(gap))
-        for i, gap in enumerate((0, 49.9, 50.1, 99.9, 100.1, 199.9, 200.1))
-    ]
-    assert found(spark, method, OUT, *trips) == [
-        (1, 10, 50),
-        (1, 11, 50),
-        (1, 12, 100),
-        (1, 13, 100),
-        (1, 14, 150),
-        (1, 15, 200),
-    ]
-
-
 def test_an_interval_takes_trips_that_ended_in_it_and_returns_beyond_it(
-    spark: SparkSession, method: str
+    spark: SparkSession,
 ) -> None:
-    at = MIDNIGHT + timedelta(hours=12, minutes=20)  # OUT's drop-off
-    assert found(spark, method, OUT, BACK, start=at) == [(1, 2, 50)]  # the start is included
-    assert found(spark, method, OUT, BACK, end=at) == []  # the end is not
+    def found(**interval: datetime) -> list[tuple[int, int]]:
+        rows = find_return_trips(trips_frame(spark, [OUT, BACK]), **interval)  # type: ignore[arg-type]
+        return [(r["trip_id"], r["return_trip_id"]) for r in rows.collect()]
+
+    arrival = MIDNIGHT + timedelta(hours=12, minutes=20)
+    assert found(start=arrival) == [(1, 2)]  # the start is included
+    assert found(end=arrival) == []  # the end is not
     # BACK begins 40 minutes after the interval has ended.
-    later = at + timedelta(microseconds=1)
-    assert found(spark, method, OUT, BACK, start=at, end=later) == [(1, 2, 50)]
+    assert found(start=arrival, end=arrival + timedelta(microseconds=1)) == [(1, 2)]
 
 
+@pytest.mark.parametrize("method", sorted(METHODS))
 def test_no_trips_give_no_pairs(spark: SparkSession, method: str) -> None:
-    assert found(spark, method) == []
+    assert find_return_trips(trips_frame(spark, []), method=method).isEmpty()
 
 
 @pytest.mark.parametrize("radii", [(), (0,), (-50,), (50, 0.5)])

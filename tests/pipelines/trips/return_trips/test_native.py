@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from benchmarks.peers import c_peer
 from pipelines.trips.return_trips import native
 from pipelines.trips.return_trips.predicate import PAIR_COLUMNS
+from schemas.frames import frame_of
 from udfs.geometry import haversine_m
 from udfs.native import JAR_NAME, jar_path
 
@@ -145,9 +146,15 @@ def test_rows_that_sql_would_pair_with_nothing_are_left_out(spark: SparkSession)
     schema = "trip_id long, pickup_us long, dropoff_us long, " + ", ".join(
         f"{c} double" for c in ("pickup_lat", "pickup_lon", "dropoff_lat", "dropoff_lon")
     )
-    good = [(1, 0, 10, 1.0, 2.0, 3.0, 4.0), (2, 20, 30, 3.0, 4.0, 1.0, 2.0)]
-    bad = [(3, 20, 30, 3.0, float("nan"), 1.0, 2.0), (4, 20, None, 3.0, 4.0, 1.0, 2.0)]
-    trips = spark.createDataFrame(good + bad, schema)
+    good: list[tuple[float | None, ...]] = [
+        (1, 0, 10, 1.0, 2.0, 3.0, 4.0),
+        (2, 20, 30, 3.0, 4.0, 1.0, 2.0),
+    ]
+    bad: list[tuple[float | None, ...]] = [
+        (3, 20, 30, 3.0, float("nan"), 1.0, 2.0),
+        (4, 20, None, 3.0, 4.0, 1.0, 2.0),
+    ]
+    trips = frame_of(spark, good + bad, schema)
     assert ids(by_the_kernel(trips, trips, 50.0)) == {(1, 2)}
     alone = trips.where("trip_id = 1")
     assert ids(by_the_kernel(alone, alone, 50.0)) == set()
