@@ -24,12 +24,8 @@ _NORTH_EDGE_DEG = 42.0
 
 def contenders(spark: SparkSession, scratch: Path, cores: int) -> dict[str, Contender]:
     """Every contender by name. Spark and DuckDB get the same cores."""
-    names: dict[str, Contender] = {
-        "seed, 18 rows a trip (Spark)": lambda path, r: seed_plan(spark, path, r).count()
-    }
-    for method in METHODS:
-        if method != "naive":
-            names[f"{method} (Spark)"] = _of(spark, method)
+    names = {f"{m} (Spark)": _of(spark, m) for m in METHODS if m != "naive"}
+    names["seed, 18 rows a trip (Spark)"] = lambda path, r: seed_plan(spark, path, r).count()
     names["seed, 18 rows a trip (DuckDB)"] = lambda path, r: _duckdb(
         _SEED_SQL, path, r, side_m=r, cell_us=WINDOW_US, scratch=scratch, cores=cores
     )
