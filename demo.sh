@@ -8,9 +8,10 @@ python=${PYTHON:-.venv/bin/python}
 trips=${TRIPS:-}
 lake=demo/lake
 
-rm -rf demo  # a page and a lake of these trips alone
+rm -rf demo/lake demo/return_trips.*  # a page and a lake of these trips alone
 if [ -z "$trips" ]; then
     trips=demo/trips
+    rm -rf "$trips"
     echo "== 1. make a day of trips (made, not real; TRIPS=path takes your own)" >&2
     "$python" jobs/make_trips.py --days 1 --trips-per-day "${TRIPS_PER_DAY:-400000}" --out "$trips"
 fi
