@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -54,8 +55,13 @@ class JobProcess:
         return self.process.returncode, json.loads(out.splitlines()[-1])
 
 
-def start_job(job: str, *arguments: str | Path, log: Path) -> JobProcess:
-    """Start `jobs/JOB.py` with plain Python, under a driver of 1 GB and two cores."""
+def start_job(
+    job: str, *arguments: str | Path, log: Path, largest_file_bytes: int | None = None
+) -> JobProcess:
+    """Start `jobs/JOB.py` with plain Python, under a driver of 1 GB and two cores.
+
+    No file that it writes can grow beyond `largest_file_bytes`: a write fails as on a full disk.
+    """
     conf = " ".join(
         (
             "--driver-memory 1g --conf spark.master=local[2,4] --conf spark.ui.enabled=false",
@@ -76,6 +82,9 @@ def start_job(job: str, *arguments: str | Path, log: Path) -> JobProcess:
         env=environment,
         start_new_session=True,
     )
+    if largest_file_bytes is not None:
+        limit = (largest_file_bytes, largest_file_bytes)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, limit)  # Java is started later
     started = JobProcess(process, log)
     atexit.register(started.kill)  # for a test that failed before it waited for its jobs
     return started

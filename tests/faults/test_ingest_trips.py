@@ -12,7 +12,7 @@ import pytest
 
 from jobs.ingest_trips import main
 from jobs.lake import Lake
-from jobs.run import EXIT_DONE
+from jobs.run import EXIT_DONE, EXIT_FAILED
 from schemas import DELIVERIES, RUNS, TRIPS, TRIPS_RAW, TRIPS_REJECTED
 from tests.job_processes import content, start_job
 
@@ -73,6 +73,24 @@ def test_killed_between_commits_and_run_again(lake: Lake, tmp_path: Path, file: 
     assert tables(lake) == undisturbed(lake, tmp_path, file)
     events = [(r["run_id"], r["event"]) for r in lake.read(RUNS).orderBy("at").collect()]
     assert events == [("killed", "start"), ("again", "start"), ("again", "end")]
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_the_next_run_mends_it(lake: Lake, tmp_path: Path) -> None:
+    file = made_file(tmp_path / "big.csv", 40_000)
+    job = start_job(
+        "ingest_trips", file, "--lake", lake.root, log=tmp_path / "log", largest_file_bytes=200_000
+    )
+    code, line = job.result()
+    said = job.log.read_text()
+    assert (code, line["outcome"]) == (EXIT_FAILED, "failed")
+    assert "File too large" in line["error"]
+    assert "Traceback" not in said
+    assert "\tat org.apache" not in said
+    assert not content(lake, DELIVERIES)
+    assert main([str(file), "--lake", lake.root]) == EXIT_DONE
+    (delivery,) = lake.read(DELIVERIES).collect()
+    assert (delivery["rows_read"], delivery["rows_rejected"]) == (40_000, 4_000)
 
 
 @pytest.mark.faults

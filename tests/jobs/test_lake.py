@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -126,6 +127,25 @@ def test_first_writers_at_the_same_time_all_land(lake: Lake, spark: SparkSession
         ]:
             done.result()
     assert held(lake) == [(i, "x") for i in range(1, 5)]
+
+
+def test_writers_of_a_table_take_turns(lake: Lake, spark: SparkSession) -> None:
+    lake.create(THINGS)
+    with Path(lake.root, ".locks", THINGS.name).open("a") as other, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        waiting = pool.submit(lake.append, THINGS, things(spark, (1, "a")))
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.5)
+        fcntl.flock(other, fcntl.LOCK_UN)
+        waiting.result()
+    assert held(lake) == [(1, "a")]
+
+
+def test_a_table_that_is_being_made_is_not_there_yet(lake: Lake, spark: SparkSession) -> None:
+    Path(lake.path(THINGS), "_delta_log").mkdir(parents=True)
+    assert not lake.exists(THINGS)
+    lake.append(THINGS, things(spark, (1, "a")))
+    assert held(lake) == [(1, "a")]
 
 
 @pytest.mark.slow
