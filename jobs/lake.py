@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -61,7 +62,7 @@ class Lake:
         self.root = root.rstrip("/") if "://" in root else os.path.abspath(root)
 
     def check_root(self) -> None:
-        """Make the lake's folder where it is missing. UsageError where none can be there."""
+        """Make the lake's folder where it is missing. UsageError where none can be, or written to."""
         if "`" in self.root:  # Delta's SQL cannot name such a path
             raise UsageError(f"--lake {self.root}: must not have a ` in its name")
         context = self.spark.sparkContext
@@ -70,6 +71,10 @@ class Lake:
             file_system = root.getFileSystem(context._jsc.hadoopConfiguration())
             made = file_system.mkdirs(root) and file_system.getFileStatus(root).isDirectory()
             reason = "it is no folder, and none can be made there"
+            if made and (folder := self._local_root()):
+                _locks(folder).mkdir(exist_ok=True)
+        except OSError as e:
+            made, reason = False, f"cannot be written to: {e.strerror} ({e.filename})"
         except Py4JJavaError as e:
             made, reason = False, str(e.java_exception.toString()).split(": ", 1)[-1]
         if not made:
@@ -99,7 +104,12 @@ class Lake:
             builder = builder.property(key, value)
         if table.cluster_by:
             builder = builder.clusterBy(*table.cluster_by)
-        self._write(table, builder.execute)
+
+        def create() -> None:
+            self._clear_unborn(table)
+            builder.execute()
+
+        self._write(table, create)
 
     def read(self, table: Table, version: int | None = None) -> DataFrame:
         """The table's rows, at its newest or at the given version.
@@ -179,16 +189,37 @@ class Lake:
     @contextmanager
     def _turn(self, table: Table) -> Iterator[None]:
         """Hold the table's lock, in a lake on the local file system."""
-        root: Any = self.spark.sparkContext._jvm.org.apache.hadoop.fs.Path(self.root)  # type: ignore[union-attr]
-        uri = root.getFileSystem(self.spark.sparkContext._jsc.hadoopConfiguration()).getUri()
-        if uri.getScheme() != "file":
+        root = self._local_root()
+        if root is None:
             yield
             return
-        lock = Path(root.toUri().getPath(), ".locks", table.name)
+        lock = _locks(root) / table.name
         lock.parent.mkdir(parents=True, exist_ok=True)
         with lock.open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    def _clear_unborn(self, table: Table) -> None:
+        """Remove a log without a commit, which Delta takes for a table that it then cannot find.
+
+        A run leaves one that is killed just before its first commit; while the lock is held
+        nobody else is there.
+        """
+        root = self._local_root()
+        log = root / table.relative_path / "_delta_log" if root else None
+        if log and log.is_dir() and all(f.name.startswith(".") for f in log.iterdir()):
+            shutil.rmtree(log)
+
+    def _local_root(self) -> Path | None:
+        """The lake's folder, where it is on the local file system."""
+        context = self.spark.sparkContext
+        root: Any = context._jvm.org.apache.hadoop.fs.Path(self.root)  # type: ignore[union-attr]
+        uri = root.getFileSystem(context._jsc.hadoopConfiguration()).getUri()
+        return Path(root.toUri().getPath()) if uri.getScheme() == "file" else None
+
+
+def _locks(root: Path) -> Path:
+    return root / ".locks"
 
 
 def _quoted(text: str) -> str:

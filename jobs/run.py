@@ -207,7 +207,9 @@ def _first_line(error: BaseException) -> str:
 
 def _is_of_environment(error: BaseException) -> bool:
     """Whether it is the machine that failed, as with a full disk: a stack trace is no help then."""
-    return any("IOException" in _java_classes(cause) for cause in _java_causes(error))
+    return isinstance(error, OSError) or any(
+        "IOException" in _java_classes(cause) for cause in _java_causes(error)
+    )
 
 
 def _java_causes(error: BaseException) -> list[Any]:

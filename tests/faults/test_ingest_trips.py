@@ -77,9 +77,19 @@ def test_killed_between_commits_and_run_again(lake: Lake, tmp_path: Path, file: 
 
 @pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_next_run_mends_it(lake: Lake, tmp_path: Path) -> None:
-    file = made_file(tmp_path / "big.csv", 40_000)
+    # Digits that compress badly: the raw rows are more than what a file may have here, which is
+    # enough for the libraries that Java unpacks.
+    dice = random.Random(1)
+    lines = [
+        "2015-12-01 08:00:00,2015-12-01 09:00:00,"
+        + ",".join(f"{x}{dice.randrange(10**12):012}" for x in ("-73.9", "40.7", "-73.9", "40.7"))
+        + ",1"
+        for _ in range(30_000)
+    ]
+    file = tmp_path / "big.csv"
+    file.write_text("\n".join((HEADER, *lines)) + "\n")
     job = start_job(
-        "ingest_trips", file, "--lake", lake.root, log=tmp_path / "log", largest_file_bytes=200_000
+        "ingest_trips", file, "--lake", lake.root, log=tmp_path / "log", largest_file_bytes=400_000
     )
     code, line = job.result()
     said = job.log.read_text()
@@ -90,7 +100,7 @@ def test_a_full_disk_is_one_line_and_the_next_run_mends_it(lake: Lake, tmp_path:
     assert not content(lake, DELIVERIES)
     assert main([str(file), "--lake", lake.root]) == EXIT_DONE
     (delivery,) = lake.read(DELIVERIES).collect()
-    assert (delivery["rows_read"], delivery["rows_rejected"]) == (40_000, 4_000)
+    assert (delivery["rows_read"], delivery["rows_rejected"]) == (30_000, 0)
 
 
 @pytest.mark.faults

@@ -118,6 +118,17 @@ def test_lake_that_is_a_file(
     assert "Traceback" not in err
 
 
+def test_lake_that_cannot_be_written_to(
+    lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Root may write anywhere; but nobody can make a folder where a file is.
+    (tmp_path / ".locks").write_text("")
+    code, line, err = run(str(tmp_path), lambda run: {}, capsys)
+    assert (code, line["outcome"]) == (2, "usage")
+    assert f"--lake {tmp_path}: cannot be written to: File exists" in line["error"]
+    assert "Traceback" not in err
+
+
 @pytest.mark.parametrize("arguments", [["--no"], ["--lake", ""], ["--run-id", ""], ["extra"]])
 def test_wrong_arguments(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     code, line, err = run("x", failing(AssertionError()), capsys, *arguments)
