@@ -62,7 +62,7 @@ class Lake:
         self.root = root.rstrip("/") if "://" in root else os.path.abspath(root)
 
     def check_root(self) -> None:
-        """Make the lake's folder where it is missing. UsageError where none can be, or written to."""
+        """Make the lake's folder where it is missing. UsageError where that cannot be."""
         if "`" in self.root:  # Delta's SQL cannot name such a path
             raise UsageError(f"--lake {self.root}: must not have a ` in its name")
         context = self.spark.sparkContext
