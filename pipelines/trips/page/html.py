@@ -160,7 +160,7 @@ def _waits(story: Story) -> str:
     ]
     table = _table(["wait", *(f"{x} m" for x in story.radii_m)], rows)
     sub = f"Pairs within {r} m, from drop-off to the return's pickup, {length(story.bin_s)} a bar"
-    return _chart("How long the street waits", sub, chart, table)
+    return _chart("How long until the way back begins", sub, chart, table)
 
 
 def _chart(title: str, sub: str, chart: str, table: str) -> str:
