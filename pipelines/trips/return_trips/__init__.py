@@ -23,7 +23,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.errors import UsageError
-from pipelines.trips.return_trips import bucketed, naive, native
+from pipelines.trips.return_trips import bucketed, h3, naive, native, sedona
 from pipelines.trips.return_trips.radii import checked_radii, smallest_radius
 from schemas import RETURN_TRIPS
 
@@ -32,8 +32,10 @@ WINDOW = timedelta(hours=8)
 
 METHODS: dict[str, Callable[..., DataFrame]] = {
     "bucketed": bucketed.pairs,
+    "h3": h3.pairs,
     "naive": naive.pairs,
     "native": native.pairs,
+    "sedona": sedona.pairs,
 }
 
 

@@ -51,20 +51,16 @@ def keyed_sides(
 ) -> tuple[DataFrame, DataFrame]:
     """Both sides, prefixed a_ and b_, repeated for every key under which they can meet."""
     cell_m = side_m(radius_m)
-    cell_us = time_cell_us(window_us)
     at_end = repeated_per_cell(
         outbound, "dropoff_lat", "dropoff_lon", "place_1", radius_m=radius_m, side_m=cell_m
     )
-    first = _time_idx(F.col("dropoff_us") + 1, cell_us)
-    last = _time_idx(F.col("dropoff_us") + (window_us - 1), cell_us)
     a = at_end.withColumn("place_2", cell_of(F.col("pickup_lat"), F.col("pickup_lon"), cell_m))
-    a = a.withColumn("time_idx", F.explode(F.sequence(first, last)))
     b = repeated_per_cell(
         inbound, "dropoff_lat", "dropoff_lon", "place_2", radius_m=radius_m, side_m=cell_m
     )
     b = b.withColumn("place_1", cell_of(F.col("pickup_lat"), F.col("pickup_lon"), cell_m))
-    b = b.withColumn("time_idx", _time_idx(F.col("pickup_us"), cell_us))
-    return side(a, "a"), side(b, "b")
+    # Last, so that what is worked out above is worked out once for all cells of time.
+    return side(over_window(a, window_us), "a"), side(in_time_cell(b, window_us), "b")
 
 
 def side_m(radius_m: float) -> float:
@@ -72,8 +68,20 @@ def side_m(radius_m: float) -> float:
     return radius_m * SIDE_IN_RADII
 
 
-def time_cell_us(window_us: int) -> int:
-    """Length of a cell of time in microseconds."""
+def over_window(outbound: DataFrame, window_us: int) -> DataFrame:
+    """Outbound trips once for every cell of time in which a return may begin: `time_idx`."""
+    cell_us = _time_cell_us(window_us)
+    first = _time_idx(F.col("dropoff_us") + 1, cell_us)
+    last = _time_idx(F.col("dropoff_us") + (window_us - 1), cell_us)
+    return outbound.withColumn("time_idx", F.explode(F.sequence(first, last)))
+
+
+def in_time_cell(inbound: DataFrame, window_us: int) -> DataFrame:
+    """Trips with the one cell of time in which they begin: `time_idx`."""
+    return inbound.withColumn("time_idx", _time_idx(F.col("pickup_us"), _time_cell_us(window_us)))
+
+
+def _time_cell_us(window_us: int) -> int:
     return max(1, round(window_us * WINDOWS_PER_CELL))
 
 
