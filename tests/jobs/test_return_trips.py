@@ -151,6 +151,7 @@ def test_an_interrupted_rewrite_blocks_intervals_until_it_is_done(two_days: Lake
     assert job("--start", "2015-12-01")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_dry_run_estimates_and_writes_nothing(two_days: Lake, job: Job) -> None:
     code, line, err = job("--dry-run")
     assert (code, line["dry_run"]) == (0, True)

@@ -24,9 +24,8 @@ def pairs(method: str, trips: DataFrame, radius_m: float) -> DataFrame:
     return METHODS[method](*sides, radius_m=radius_m, window_us=WINDOW_US)
 
 
-@pytest.mark.parametrize(
-    "radius_m", [pytest.param(r, marks=() if r == 200 else pytest.mark.slow) for r in RADII_M]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("radius_m", RADII_M)
 @settings(
     max_examples=2,
     deadline=None,
