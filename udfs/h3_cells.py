@@ -1,7 +1,7 @@
 """Cells of Uber's H3 as 64-bit integers, and how far a disk of them is sure to reach.
 
-Cells come from Arrow batches through `h3.api.numpy_int`; there is no call per row where many points
-share a cell. Latitudes and longitudes are WGS84 degrees, lengths are metres.
+Cells come from Arrow batches through `h3.api.numpy_int`; a batch asks for the disk of each distinct
+cell once. Latitudes and longitudes are WGS84 degrees, lengths are metres.
 """
 
 from __future__ import annotations

@@ -28,6 +28,11 @@ def jar_path() -> Path | None:
 
 def is_available(spark: SparkSession) -> bool:
     """Whether the session's driver has the jar on its class path."""
+    return has_class(spark, _JOIN)
+
+
+def has_class(spark: SparkSession, name: str) -> bool:
+    """Whether the session's driver has a class, by its full name, on its class path."""
     try:
         jvm = spark._jvm
     except AttributeError:  # Spark Connect has no JVM on this side
@@ -35,7 +40,7 @@ def is_available(spark: SparkSession) -> bool:
     if jvm is None:
         return False
     loader = jvm.org.apache.spark.util.Utils.getContextOrSparkClassLoader()
-    return loader.getResource(_JOIN.replace(".", "/") + ".class") is not None
+    return loader.getResource(name.replace(".", "/") + ".class") is not None
 
 
 def register_functions(spark: SparkSession) -> None:

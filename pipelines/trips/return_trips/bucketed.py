@@ -41,6 +41,11 @@ KEY = ("place_1", "place_2", "time_idx")
 def pairs(outbound: DataFrame, inbound: DataFrame, *, radius_m: float, window_us: int) -> DataFrame:
     """Return trips by a join on cells, see `pipelines.trips.return_trips`."""
     a, b = keyed_sides(outbound, inbound, radius_m=radius_m, window_us=window_us)
+    return pairs_by_key(a, b, radius_m=radius_m, window_us=window_us)
+
+
+def pairs_by_key(a: DataFrame, b: DataFrame, *, radius_m: float, window_us: int) -> DataFrame:
+    """Pairs of two sides, prefixed a_ and b_, that share `KEY`."""
     same_key = [F.col(f"a_{k}") == F.col(f"b_{k}") for k in KEY]
     condition = same_key[0] & same_key[1] & same_key[2] & is_pair(radius_m, window_us)
     return pairs_of(a.join(b, condition, "inner"))

@@ -10,8 +10,8 @@ from __future__ import annotations
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from pipelines.trips.return_trips.bucketed import KEY, in_time_cell, over_window
-from pipelines.trips.return_trips.predicate import is_pair, pairs_of, side
+from pipelines.trips.return_trips.bucketed import in_time_cell, over_window, pairs_by_key
+from pipelines.trips.return_trips.predicate import side
 from udfs.geometry import widened_m
 from udfs.h3_cells import Bounds, cell_of, disk_round, finest_resolution
 
@@ -38,10 +38,7 @@ def pairs(outbound: DataFrame, inbound: DataFrame, *, radius_m: float, window_us
         a = a.withColumn("place_1", F.explode(disk_round(*dropoff, resolution, STEPS)))
         b = b.withColumn("place_1", cell_of(*pickup, resolution))
         b = b.withColumn("place_2", F.explode(disk_round(*dropoff, resolution, STEPS)))
-    a, b = side(a, "a"), side(b, "b")
-    same_key = [F.col(f"a_{k}") == F.col(f"b_{k}") for k in KEY]
-    condition = same_key[0] & same_key[1] & same_key[2] & is_pair(radius_m, window_us)
-    return pairs_of(a.join(b, condition, "inner"))
+    return pairs_by_key(side(a, "a"), side(b, "b"), radius_m=radius_m, window_us=window_us)
 
 
 def _bounds(outbound: DataFrame, inbound: DataFrame) -> Bounds | None:

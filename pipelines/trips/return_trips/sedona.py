@@ -30,6 +30,7 @@ from pipelines.trips.return_trips.bucketed import (
 )
 from pipelines.trips.return_trips.predicate import is_pair, pairs_of, side
 from udfs.geometry import cell_of, lat_degrees, lon_half_width_degrees, widened_m
+from udfs.native import has_class
 
 _CLASS = "org.apache.sedona.spark.SedonaContext"
 _ZONE_DEGREES = 1.0
@@ -81,20 +82,12 @@ def pairs(outbound: DataFrame, inbound: DataFrame, *, radius_m: float, window_us
 
 def register(spark: SparkSession) -> None:
     """Add Sedona's functions and its join to the session. UsageError where its jar is missing."""
-    if not is_available(spark):
+    if not has_class(spark, _CLASS):
         raise UsageError(
             "method sedona needs Sedona's jar on Spark's class path: run `roundtrip-fetch-jars`, "
             "or use method bucketed"
         )
     spark._jvm.org.apache.sedona.spark.SedonaContext.create(spark._jsparkSession)  # type: ignore[union-attr]
-
-
-def is_available(spark: SparkSession) -> bool:
-    """Whether the session's driver has Sedona on its class path."""
-    jvm = spark._jvm
-    assert jvm is not None
-    loader = jvm.org.apache.spark.util.Utils.getContextOrSparkClassLoader()
-    return loader.getResource(_CLASS.replace(".", "/") + ".class") is not None
 
 
 def _outbound_points(trips: DataFrame, search_m: float) -> DataFrame:
