@@ -63,7 +63,7 @@ def pairs(outbound: DataFrame, inbound: DataFrame, *, radius_m: float, window_us
     b = b.withColumn("turn", F.lit(0))
     b = b.withColumn("point", _point(F.col("pickup_lat"), _lon("pickup_lon"), search_m))
     a, b = side(a, "a"), side(b, "b")
-    eastwards = F.expr("b_pickup_lon - a_dropoff_lon")
+    eastwards = _lon("b_pickup_lon") - _lon("a_dropoff_lon")
     turn = F.when(eastwards >= 180, 1).when(eastwards < -180, -1).otherwise(0)
     near = F.expr(
         f"ST_Distance(a_point, b_point) <= {search_m * (1 + _MARGIN_SHARE) + _MARGIN_M!r}"

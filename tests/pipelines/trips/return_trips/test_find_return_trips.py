@@ -63,6 +63,15 @@ CASES: dict[str, tuple[list[Trip], list[tuple[int, int, int]]]] = {
         ],
         [(1, 10, 50), (1, 11, 50), (1, 12, 100), (1, 13, 100), (1, 14, 150), (1, 15, 200)],
     ),
+    "180 and -180 are one meridian": (
+        [
+            replace(OUT, dropoff_lat=12.0, dropoff_lon=180.0),
+            back(2, pickup_lat=12.0, pickup_lon=-179.9999),
+            back(3, pickup_lat=12.0, pickup_lon=-180.0),
+            back(4, pickup_lat=12.0, pickup_lon=180.0),
+        ],
+        [(1, 2, 50), (1, 3, 50), (1, 4, 50)],
+    ),
     "one trip alone": ([OUT], []),
 }
 
