@@ -100,7 +100,7 @@ class Lake:
             )
         for name, sql in table.checks.items():
             builder = builder.property(f"delta.constraints.{name}", sql)
-        for key, value in (properties or {}).items():
+        for key, value in {**table.properties, **(properties or {})}.items():
             builder = builder.property(key, value)
         if table.cluster_by:
             builder = builder.clusterBy(*table.cluster_by)
@@ -130,6 +130,16 @@ class Lake:
             raise SchemaMismatch(f"{table.name} at {self.path(table)}: " + "; ".join(lines))
         return rows
 
+    def changes(self, table: Table, after: int, until: int) -> DataFrame:
+        """The rows that versions after `after` and up to `until` added or removed.
+
+        The table has Delta's change data feed on; raises Delta's errors where those versions were
+        written without it, or their files have been vacuumed, when the rows are read.
+        """
+        reader = self.spark.read.format("delta").option("readChangeFeed", "true")
+        reader = reader.option("startingVersion", after + 1).option("endingVersion", until)
+        return reader.load(self.path(table))
+
     def version(self, table: Table) -> int | None:
         """The newest version, None where the table is missing.
 
@@ -143,8 +153,13 @@ class Lake:
         return None if newest < 0 else int(newest)
 
     def properties(self, table: Table) -> dict[str, str]:
+        return self.identity(table)[1]
+
+    def identity(self, table: Table) -> tuple[str, dict[str, str]]:
+        """The id that Delta gave the table when it was made, and its properties."""
         detail = DeltaTable.forPath(self.spark, self.path(table)).detail()
-        return dict(detail.select("properties").collect()[0][0])
+        row = detail.select("id", "properties").collect()[0]
+        return row[0], dict(row[1])
 
     def set_properties(self, table: Table, properties: Mapping[str, str]) -> None:
         """Set table properties; keys and values are quoted, never trusted as SQL."""

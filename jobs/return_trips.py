@@ -1,4 +1,4 @@
-"""silver.trips becomes gold.return_trips and gold.return_trip_stats."""
+"""silver.trips becomes gold.return_trips and its statistics, or gold.return_trip_matches."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from jobs.arguments import duration, moment, radii_m
-from jobs.run import Run, log, parser, run_job
+from jobs.pair_table import HOW, MATCH, RADII, WINDOW_S, PairTable
+from jobs.return_trips_summary import (
+    print_changes,
+    print_estimate,
+    print_matches,
+    print_pairs,
+)
+from jobs.run import Run, parser, run_job
 from pipelines.errors import UsageError
 from pipelines.trips.layouts import checked_timezone
 from pipelines.trips.return_trips import (
@@ -24,17 +29,21 @@ from pipelines.trips.return_trips import (
     micros,
     sides,
 )
+from pipelines.trips.return_trips.choice import AUTO
 from pipelines.trips.return_trips.estimate import NAIVE_LIMIT, Estimate, estimate
+from pipelines.trips.return_trips.intervals import (
+    ALWAYS,
+    Interval,
+    in_whole_hours,
+    sql_within,
+    within,
+)
+from pipelines.trips.return_trips.matches import HOWS, MATCHES, one_each, with_unmatched
 from pipelines.trips.return_trips.stats import hourly_stats
-from schemas import RETURN_TRIP_STATS, RETURN_TRIPS, TRIPS
+from schemas import RETURN_TRIP_MATCHES, RETURN_TRIP_STATS, RETURN_TRIPS, TRIPS
 
 JOB = "return_trips"
-
-# Properties of gold.return_trips: the rules under which every pair in it was found.
-RADII, WINDOW_S, MATCH = "roundtrip.radii_m", "roundtrip.window_s", "roundtrip.match"
-# Set while the whole table is being rewritten under other rules: until that is done, its rows and
-# its rules may not belong together.
-REWRITING = "roundtrip.rewriting"
+ALL = "all"
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -60,9 +69,29 @@ def arguments() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--method",
-        choices=sorted(METHODS),
-        default="bucketed",
-        help="how pairs are found; all methods find the same (default bucketed)",
+        choices=[AUTO, *sorted(METHODS)],
+        default=AUTO,
+        help="how pairs are found; all methods find the same (default auto: the quickest for this "
+        "input of those that are installed)",
+    )
+    made.add_argument(
+        "--match",
+        choices=[ALL, *MATCHES],
+        default=ALL,
+        help=f"all pairs, or for each trip the first or the nearest return alone, into "
+        f"{RETURN_TRIP_MATCHES.name} (default all)",
+    )
+    made.add_argument(
+        "--how",
+        choices=HOWS,
+        help="with --match first or nearest: left keeps trips without a return, with NULL for it "
+        "(default inner)",
+    )
+    made.add_argument(
+        "--incremental",
+        action="store_true",
+        help=f"only what has changed in {TRIPS.name} since the table was last up to date, with "
+        "its neighbours in time",
     )
     made.add_argument(
         "--start",
@@ -89,24 +118,24 @@ def arguments() -> argparse.ArgumentParser:
 
 def body(run: Run) -> Mapping[str, Any]:
     args = run.args
-    checked_timezone(args.timezone)
-    start, end = (moment(x, args.timezone) if x else None for x in (args.start, args.end))
-    if start and end and start >= end:
-        raise UsageError(f"--start {args.start} is not before --end {args.end}")
-    rules = _rules(args)
-    _check_rules(run, rules, whole=not (start or end))
+    _check_arguments(args)
+    is_all = args.match == ALL
+    target = PairTable(run, RETURN_TRIPS if is_all else RETURN_TRIP_MATCHES, _rules(args))
+    asked = _asked_interval(args)
+    if args.incremental or asked:
+        target.check_rules()
     trips = run.read(TRIPS)
+    intervals: Sequence[Interval] = [asked] if asked else ALWAYS
+    if args.incremental:
+        with run.step("find changes"):
+            intervals, why = target.changed(args.window)
+        print_changes(intervals, why)
+    if not intervals:
+        target.mark_up_to_date()
+        return {"nothing_changed": True}
     with run.step("estimate"):
-        outbound, inbound = sides(trips, window=args.window, start=start, end=end)
-        expected = estimate(
-            outbound,
-            inbound,
-            method=args.method,
-            radius_m=float(max(args.radii_m)),
-            window_us=micros(args.window),
-            cores=run.spark.sparkContext.defaultParallelism,
-        )
-    _print_estimate(expected)
+        expected = _estimate(run, trips, intervals)
+    print_estimate(expected)
     run.rows.update(outbound_read=expected.outbound_trips, inbound_read=expected.inbound_trips)
     if args.dry_run:
         return {"dry_run": True, "estimate": asdict(expected)}
@@ -116,133 +145,93 @@ def body(run: Run) -> Mapping[str, Any]:
             f"{NAIVE_LIMIT:,}: use --method bucketed, a shorter --start to --end, or --force"
         )
     with run.step("join and write"):
-        pairs = find_return_trips(
+        rows = find_return_trips(
             trips,
             radii_m=args.radii_m,
             window=args.window,
-            method=args.method,
-            start=start,
-            end=end,
+            method=expected.method,
+            intervals=intervals,
         )
-        _write_pairs(run, pairs, rules, start, end)
-    with run.step("statistics"):
-        hours = _write_stats(run, trips, start, end)
-    by_radius = _print_summary(run, hours, start, end)
-    run.wrote(RETURN_TRIPS, RETURN_TRIP_STATS)
-    run.rows["pairs_written"] = by_radius[max(args.radii_m)]
-    return {"method": args.method, "pairs_by_radius_m": by_radius}
+        if not is_all:
+            rows = one_each(rows, args.match)
+            if args.how == "left":
+                rows = with_unmatched(rows, trips.where(within("dropoff_at", intervals)))
+        target.replace(rows, intervals, whole=intervals == ALWAYS)
+    fields = (_finish_pairs if is_all else _finish_matches)(run, trips, intervals)
+    if not asked:
+        target.mark_up_to_date()
+    run.wrote(target.table)
+    return {"method": expected.method, **fields}
+
+
+def _check_arguments(args: argparse.Namespace) -> None:
+    """Raises UsageError for arguments that do not go together."""
+    checked_timezone(args.timezone)
+    if args.incremental and (args.start or args.end):
+        raise UsageError("--incremental finds its interval by itself: leave out --start and --end")
+    if args.how and args.match == ALL:
+        raise UsageError(f"--how {args.how} needs --match first or --match nearest")
+
+
+def _asked_interval(args: argparse.Namespace) -> Interval | None:
+    start, end = (moment(x, args.timezone) if x else None for x in (args.start, args.end))
+    if start and end and start >= end:
+        raise UsageError(f"--start {args.start} is not before --end {args.end}")
+    return Interval(start, end) if start or end else None
 
 
 def _rules(args: argparse.Namespace) -> dict[str, str]:
     return {
         RADII: ",".join(map(str, args.radii_m)),
         WINDOW_S: f"{args.window.total_seconds():g}",
-        MATCH: "all",
+        MATCH: args.match,
+        **({} if args.match == ALL else {HOW: args.how or HOWS[0]}),
     }
 
 
-def _check_rules(run: Run, rules: Mapping[str, str], *, whole: bool) -> None:
-    """Refuse to put pairs of other rules beside those in the table. Raises UsageError."""
-    if whole or not run.lake.exists(RETURN_TRIPS):
-        return
-    properties = run.lake.properties(RETURN_TRIPS)
-    if properties.get(REWRITING):
-        raise UsageError(
-            f"{RETURN_TRIPS.name} is being rewritten, or a rewrite was cut off: run this job "
-            "without --start and --end to write the whole table"
-        )
-    stored = {k: properties.get(k, "") for k in rules}
-    if stored != rules:
-
-        def said(r: Mapping[str, str]) -> str:
-            return f"radii {r[RADII]} m, window {r[WINDOW_S]} s, match {r[MATCH]}"
-
-        raise UsageError(
-            f"{RETURN_TRIPS.name} holds pairs of {said(stored)}; this run asks for {said(rules)}: "
-            "ask for the same, or leave out --start and --end to rewrite the whole table"
-        )
+def _estimate(run: Run, trips: DataFrame, intervals: Sequence[Interval]) -> Estimate:
+    outbound, inbound = sides(trips, window=run.args.window, intervals=intervals)
+    return estimate(
+        outbound,
+        inbound,
+        method=run.args.method,
+        radius_m=float(max(run.args.radii_m)),
+        window_us=micros(run.args.window),
+        cores=run.spark.sparkContext.defaultParallelism,
+    )
 
 
-def _write_pairs(
-    run: Run,
-    pairs: DataFrame,
-    rules: Mapping[str, str],
-    start: datetime | None,
-    end: datetime | None,
-) -> None:
-    run.lake.create(RETURN_TRIPS, rules)
-    properties = run.lake.properties(RETURN_TRIPS)
-    other = properties.get(REWRITING) or any(properties.get(k) != v for k, v in rules.items())
-    if other:  # the check let only a run without an interval come here
-        run.lake.set_properties(RETURN_TRIPS, {REWRITING: "true"})
-    run.lake.replace(RETURN_TRIPS, pairs, _where("dropoff_at", start, end))
-    if other:
-        run.lake.set_properties(RETURN_TRIPS, {**rules, REWRITING: ""})
+def _finish_pairs(run: Run, trips: DataFrame, intervals: Sequence[Interval]) -> dict[str, Any]:
+    """Statistics of the pairs, written and shown; fields for the JSON line."""
+    with run.step("statistics"):
+        hours = _write_stats(run, trips, intervals)
+    by_radius = print_pairs(run, hours, intervals)
+    run.wrote(RETURN_TRIP_STATS)
+    run.rows["pairs_written"] = by_radius[max(run.args.radii_m)]
+    return {"pairs_by_radius_m": by_radius}
 
 
-def _write_stats(
-    run: Run, trips: DataFrame, start: datetime | None, end: datetime | None
-) -> DataFrame:
-    """Replace the statistics of every hour that the interval touches, from the whole hours."""
-    first = start.replace(minute=0, second=0, microsecond=0) if start else None
-    last = -((-end.timestamp()) // 3600) * 3600 if end else None
-    after = datetime.fromtimestamp(last, UTC) if last is not None else None
-    in_hours = _where("dropoff_at", first, after)
-    hours = hourly_stats(
+def _write_stats(run: Run, trips: DataFrame, intervals: Sequence[Interval]) -> DataFrame:
+    """Replace the statistics of every hour that the intervals touch, from the whole hours."""
+    hours = in_whole_hours(intervals)
+    in_hours = within("dropoff_at", hours)
+    stats = hourly_stats(
         trips.where(in_hours),
         run.lake.read(RETURN_TRIPS).where(in_hours),
         radii_m=run.args.radii_m,
         timezone=run.args.timezone,
     )
-    run.lake.replace(RETURN_TRIP_STATS, hours, _where("hour_at", first, after))
-    return run.lake.read(RETURN_TRIP_STATS).where(_where("hour_at", first, after))
+    run.lake.replace(RETURN_TRIP_STATS, stats, sql_within("hour_at", hours))
+    return run.lake.read(RETURN_TRIP_STATS).where(within("hour_at", hours))
 
 
-def _where(column: str, start: datetime | None, end: datetime | None) -> str:
-    """SQL for start <= column < end; the times are ours, so there is nothing to escape."""
-    limits = [
-        f"{column} {sign} TIMESTAMP '{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}'"
-        for sign, at in ((">=", start), ("<", end))
-        if at is not None
-    ]
-    return " AND ".join(limits) or "true"
-
-
-def _print_estimate(e: Estimate) -> None:
-    exactly = "exactly" if e.sampled_share == 1 else f"from 1 trip in {1 / e.sampled_share:.0f}"
-    log(f"{JOB}: {e.outbound_trips:,} outbound trips, {e.inbound_trips:,} that may go back")
-    log(
-        f"{JOB}: {e.exploded_rows:,} rows by key, {e.candidates:,} candidates ({exactly}), "
-        f"about {e.seconds:,.0f} s"
-    )
-    for b in e.largest_buckets:
-        log(
-            f"{JOB}:   {b.candidates:,} candidates ({b.outbound:,} x {b.inbound:,}) from "
-            f"{b.pickup_lat:.4f},{b.pickup_lon:.4f} to {b.dropoff_lat:.4f},{b.dropoff_lon:.4f} "
-            "and back"
-        )
-
-
-def _print_summary(
-    run: Run, hours: DataFrame, start: datetime | None, end: datetime | None
-) -> dict[int, int]:
-    """Print counts by radius and seconds by step; return the pairs of the interval by radius."""
-    radii = run.args.radii_m
-    stored = run.lake.read(RETURN_TRIPS).where(_where("dropoff_at", start, end))
-    exact = {r["radius_m"]: r["count"] for r in stored.groupBy("radius_m").count().collect()}
-    by_radius = {r: sum(n for m, n in exact.items() if m <= r) for r in radii}
-    totals = hours.groupBy("radius_m").agg(
-        F.sum("trips").alias("trips"), F.sum("trips_with_return").alias("with_return")
-    )
-    shares = {r["radius_m"]: r for r in totals.collect()}
-    print(f"\n{'closer than':>11} {'pairs':>14} {'trips with a return':>20} {'share':>7}")
-    for radius in radii:
-        row = shares.get(radius)
-        trips, returned = (row["trips"], row["with_return"]) if row else (0, 0)
-        share = f"{returned / trips:7.1%}" if trips else f"{'-':>7}"
-        print(f"{radius:>9} m {by_radius[radius]:>14,} {returned:>20,} {share}")
-    print("\n" + ", ".join(f"{k} {v:.1f} s" for k, v in run.seconds.items()) + "\n")
-    return by_radius
+def _finish_matches(run: Run, trips: DataFrame, intervals: Sequence[Interval]) -> dict[str, Any]:
+    """Matches by radius, shown; fields for the JSON line."""
+    by_radius = print_matches(run, intervals)
+    matched = by_radius[max(run.args.radii_m)]
+    kept = run.rows["outbound_read"] - matched if run.args.how == "left" else 0
+    run.rows.update(matches_written=matched, without_return_written=kept)
+    return {"match": run.args.match, "matches_by_radius_m": by_radius}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

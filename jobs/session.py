@@ -15,11 +15,13 @@ from pyspark.sql import SparkSession
 
 from jobs.fetch_jars import OWN_JAR
 from jobs.installed import SetupError, check_jars, check_java
+from udfs.native import EXTENSIONS
 
 # What the answers depend on is set in code, so that no configuration file can change an answer.
+_DELTA = "io.delta.sql.DeltaSparkSessionExtension"
 FIXED_CONF = {
+    "spark.sql.extensions": f"{_DELTA},{EXTENSIONS}" if OWN_JAR.exists() else _DELTA,
     "spark.sql.session.timeZone": "UTC",
-    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
 

@@ -4,6 +4,7 @@ from schemas.ops import RUNS
 from schemas.table import Column, Expectation, SchemaMismatch, Table
 from schemas.trips import (
     DELIVERIES,
+    RETURN_TRIP_MATCHES,
     RETURN_TRIP_STATS,
     RETURN_TRIPS,
     TRIPS,
@@ -17,6 +18,7 @@ TABLES: tuple[Table, ...] = (
     TRIPS,
     TRIPS_REJECTED,
     RETURN_TRIPS,
+    RETURN_TRIP_MATCHES,
     RETURN_TRIP_STATS,
     RUNS,
 )
@@ -25,6 +27,7 @@ TABLES: tuple[Table, ...] = (
 __all__ = [
     "DELIVERIES",
     "RETURN_TRIPS",
+    "RETURN_TRIP_MATCHES",
     "RETURN_TRIP_STATS",
     "RUNS",
     "TABLES",

@@ -61,7 +61,7 @@ class Table:
 
     `name` is "layer.table" and lies at LAKE/layer/table. `checks` maps the name of a CHECK
     constraint to its SQL; a CHECK that yields NULL fails, so those on nullable columns say
-    "x IS NULL OR ...".
+    "x IS NULL OR ...". `properties` are Delta's, set when the table is created.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Table:
     cluster_by: tuple[str, ...] = ()
     checks: Mapping[str, str] = field(default_factory=dict)
     expectations: tuple[Expectation, ...] = ()
+    properties: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -127,6 +128,7 @@ class Table:
         lines += [f"- key: {', '.join(f'`{k}`' for k in self.key)}"]
         if self.cluster_by:
             lines += [f"- clustered by: {', '.join(f'`{k}`' for k in self.cluster_by)}"]
+        lines += [f"- `{k}`: {v}" for k, v in self.properties.items()]
         lines += [
             "",
             "| column | type | null | meaning | unit |",

@@ -103,6 +103,8 @@ TRIPS = Table(
         _between("fare_usd", 0, 500, mostly=0.99),
         _between("passengers", 0, 9, mostly=0.99),
     ),
+    # Who works on the trips of a day wants to know what has come since.
+    properties={"delta.enableChangeDataFeed": "true"},
 )
 
 TRIPS_REJECTED = Table(
@@ -148,6 +150,37 @@ RETURN_TRIPS = Table(
         ),
         _between("wait_s", 0, 8 * 3600),
     ),
+)
+
+RETURN_TRIP_MATCHES = Table(
+    name="gold.return_trip_matches",
+    comment=(
+        "One return for each trip, the first or the nearest, as the property roundtrip.match says. "
+        "With roundtrip.how = left, trips without a return are here too, with NULL for it."
+    ),
+    columns=(
+        Column("trip_id", BIGINT, "outbound trip (a)", nullable=False),
+        Column("return_trip_id", BIGINT, "trip that goes back (b); null where none does"),
+        Column("dropoff_at", TIMESTAMP, "drop-off of the outbound trip", "UTC", nullable=False),
+        Column("wait_s", DOUBLE, "from that drop-off to the return's pickup", "s"),
+        Column("dropoff_gap_m", DOUBLE, "from a's drop-off to b's pickup", "m"),
+        Column("pickup_gap_m", DOUBLE, "from a's pickup to b's drop-off", "m"),
+        Column("radius_m", INT, "smallest radius asked for that exceeds both gaps", "m"),
+    ),
+    key=("trip_id",),
+    cluster_by=("dropoff_at", "trip_id"),
+    checks={
+        "two_trips": "return_trip_id IS NULL OR trip_id <> return_trip_id",
+        "all_or_nothing": (
+            "(return_trip_id IS NULL) = (radius_m IS NULL) AND (return_trip_id IS NULL) = "
+            "(wait_s IS NULL)"
+        ),
+        "waits": "wait_s IS NULL OR wait_s > 0",
+        "gaps_below_radius": (
+            "radius_m IS NULL OR greatest(dropoff_gap_m, pickup_gap_m) < radius_m"
+        ),
+    },
+    expectations=(Expectation("expect_column_values_to_be_unique", {"column": "trip_id"}),),
 )
 
 RETURN_TRIP_STATS = Table(

@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 
 import jobs.return_trips
 from jobs.lake import Lake
+from jobs.pair_table import REWRITING
 from schemas import RETURN_TRIP_STATS, RETURN_TRIPS, TRIPS, Table
 from tests.made_trips import MIDNIGHT, Trip, north_m, silver_trips, us
 
@@ -69,7 +70,7 @@ def test_pairs_and_statistics_are_written_and_reported(two_days: Lake, job: Job)
     # On each day OUT has BACK (gap 0 m) and LATER (120 m) as returns.
     assert line["pairs_by_radius_m"] == {"50": 2, "100": 2, "150": 4, "200": 4}
     assert line["rows"] == {"outbound_read": 8, "inbound_read": 8, "pairs_written": 4}
-    assert line["method"] == "bucketed"
+    assert line["method"] == "native"
     assert line["tables_in"] == {"silver.trips": two_days.version(TRIPS)}
     assert line["tables_out"]["gold.return_trips"] == two_days.version(RETURN_TRIPS)
     pairs = {row[:2] for row in content(two_days, RETURN_TRIPS)}
@@ -132,7 +133,7 @@ def test_other_rules_are_refused_beside_stored_pairs(two_days: Lake, job: Job) -
     assert code == 2
     assert "radii 50,100,150,200 m, window 28800 s" in line["error"]
     assert "radii 75 m, window 7200 s" in line["error"]
-    assert "leave out --start and --end" in line["error"]
+    assert "leave out --start, --end and --incremental" in line["error"]
     assert line["error"] in err
     code, line, _ = job("--radii-m", "75", "--window", "2h")  # the whole table may change its rules
     assert (code, line["pairs_by_radius_m"]) == (0, {"75": 2})
@@ -144,7 +145,7 @@ def test_other_rules_are_refused_beside_stored_pairs(two_days: Lake, job: Job) -
 @pytest.mark.slow
 def test_an_interrupted_rewrite_blocks_intervals_until_it_is_done(two_days: Lake, job: Job) -> None:
     job()
-    two_days.set_properties(RETURN_TRIPS, {jobs.return_trips.REWRITING: "true"})  # then killed
+    two_days.set_properties(RETURN_TRIPS, {REWRITING: "true"})  # then killed
     code, line, _ = job("--start", "2015-12-01")
     assert (code, "rewrite was cut off" in line["error"]) == (2, True)
     assert job()[0] == 0

@@ -17,13 +17,15 @@ rows, because each decides with the same haversine.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.errors import UsageError
 from pipelines.trips.return_trips import bucketed, h3, naive, native, sedona
+from pipelines.trips.return_trips.choice import AUTO, choose, count_trips
+from pipelines.trips.return_trips.intervals import ALWAYS, Interval, prolonged, within
 from pipelines.trips.return_trips.radii import checked_radii, smallest_radius
 from schemas import RETURN_TRIPS
 
@@ -44,39 +46,37 @@ def find_return_trips(
     *,
     radii_m: Sequence[int] = RADII_M,
     window: timedelta = WINDOW,
-    method: str = "bucketed",
-    start: datetime | None = None,
-    end: datetime | None = None,
+    method: str = AUTO,
+    intervals: Sequence[Interval] = ALWAYS,
 ) -> DataFrame:
     """Rows of gold.return_trips: one per pair, with the smallest of `radii_m` that it satisfies.
 
     `trips` has the columns of silver.trips that the pairs depend on: trip_id, pickup_at,
     dropoff_at and the four coordinates in degrees, none of them NULL. A pair counts where its
-    outbound trip ended in [start, end); the trips that go back are looked for in `trips` up to
-    `window` later. `radii_m` are whole metres above 0. Raises UsageError for an unknown method or
-    impossible radii or window.
+    outbound trip ended in one of the `intervals`; the trips that go back are looked for in `trips`
+    up to `window` later. `radii_m` are whole metres above 0. `method` is one of METHODS, or `auto`,
+    which counts the trips where the native kernel is missing. Raises UsageError for an unknown
+    method or impossible radii or window.
     """
-    if method not in METHODS:
-        raise UsageError(f"no method {method!r}: use one of {', '.join(METHODS)}")
+    if method != AUTO and method not in METHODS:
+        raise UsageError(f"no method {method!r}: use {AUTO}, or one of {', '.join(METHODS)}")
     radii = checked_radii(radii_m)
     if window <= timedelta(0):
         raise UsageError(f"the window must be longer than 0, not {window}")
-    outbound, inbound = sides(trips, window=window, start=start, end=end)
+    outbound, inbound = sides(trips, window=window, intervals=intervals)
+    if method == AUTO:
+        method = choose(trips.sparkSession, lambda: count_trips(outbound, inbound)).method
     found = METHODS[method](outbound, inbound, radius_m=float(radii[-1]), window_us=micros(window))
     return _rows(found, radii)
 
 
 def sides(
-    trips: DataFrame,
-    *,
-    window: timedelta = WINDOW,
-    start: datetime | None = None,
-    end: datetime | None = None,
+    trips: DataFrame, *, window: timedelta = WINDOW, intervals: Sequence[Interval] = ALWAYS
 ) -> tuple[DataFrame, DataFrame]:
-    """Outbound and inbound trips of an interval, reduced to what a join needs."""
+    """Outbound and inbound trips of the intervals, reduced to what a join needs."""
     return (
-        geometry_of(_between(trips, "dropoff_at", start, end)),
-        geometry_of(_between(trips, "pickup_at", start, end + window if end else None)),
+        geometry_of(trips.where(within("dropoff_at", intervals))),
+        geometry_of(trips.where(within("pickup_at", prolonged(intervals, window)))),
     )
 
 
@@ -96,16 +96,6 @@ def geometry_of(trips: DataFrame) -> DataFrame:
 def micros(length: timedelta) -> int:
     """A length of time in whole microseconds."""
     return length // timedelta(microseconds=1)
-
-
-def _between(
-    trips: DataFrame, column: str, start: datetime | None, end: datetime | None
-) -> DataFrame:
-    if start is not None:
-        trips = trips.where(F.col(column) >= F.lit(start))
-    if end is not None:
-        trips = trips.where(F.col(column) < F.lit(end))
-    return trips
 
 
 def _rows(found: DataFrame, radii_m: Sequence[int]) -> DataFrame:

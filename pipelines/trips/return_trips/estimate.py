@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 
 from pipelines.trips.return_trips import bucketed
+from pipelines.trips.return_trips.choice import AUTO, choose, count_trips
 from udfs.geometry import cell_centre
 
 NAIVE_LIMIT = 10_000_000_000
@@ -45,10 +46,11 @@ class Estimate:
     """Sizes of a join. Exact where `sampled_share` is 1, else scaled up from a sample.
 
     Rows, candidates and buckets are those of the bucketed join, whatever the method but naive:
-    they tell how crowded the trips are.
+    they tell how crowded the trips are. `why` says why the method was chosen, where `auto` chose.
     """
 
     method: str
+    why: str
     outbound_trips: int
     inbound_trips: int
     sampled_share: float
@@ -71,11 +73,15 @@ def estimate(
 
     Reads the trips once, and joins a sample of some ten thousand of them.
     """
-    trips_a, trips_b = _counts(outbound, inbound)
+    trips_a, trips_b = count_trips(outbound, inbound)
+    why = ""
+    if method == AUTO:
+        choice = choose(outbound.sparkSession, lambda: (trips_a, trips_b))
+        method, why = choice.method, choice.why
     if method == "naive":
         comparisons = trips_a * trips_b
         seconds = comparisons * _S_PER_COMPARISON / cores
-        return Estimate(method, trips_a, trips_b, 1.0, 0, comparisons, (), seconds)
+        return Estimate(method, why, trips_a, trips_b, 1.0, 0, comparisons, (), seconds)
     one_in = max(1, round(max(trips_a, trips_b) / _SAMPLED_TRIPS))
     a, b = bucketed.keyed_sides(
         _one_in(outbound, one_in), _one_in(inbound, one_in), radius_m=radius_m, window_us=window_us
@@ -114,7 +120,7 @@ def estimate(
     else:
         seconds = (rows * _S_PER_ROW + candidates * _S_PER_CANDIDATE) / cores
     return Estimate(
-        method, trips_a, trips_b, 1 / one_in, rows, candidates, buckets, round(seconds, 1)
+        method, why, trips_a, trips_b, 1 / one_in, rows, candidates, buckets, round(seconds, 1)
     )
 
 
@@ -125,12 +131,3 @@ def _one_in(trips: DataFrame, n: int) -> DataFrame:
 def _per_key(keyed: DataFrame, prefix: str, a_rows: Column, b_rows: Column) -> DataFrame:
     keys = [F.col(f"{prefix}_{k}").alias(k) for k in bucketed.KEY]
     return keyed.select(*keys, a_rows.alias("a_rows"), b_rows.alias("b_rows"))
-
-
-def _counts(outbound: DataFrame, inbound: DataFrame) -> tuple[int, int]:
-    sides = outbound.select(F.lit(True).alias("is_a")).unionAll(
-        inbound.select(F.lit(False).alias("is_a"))
-    )
-    row = sides.agg(F.count_if("is_a"), F.count_if(~F.col("is_a"))).head()
-    assert row is not None  # an aggregate without keys has one row
-    return row[0], row[1]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from pyspark.sql import SparkSession
 
 from pipelines.errors import UsageError
 from pipelines.trips.return_trips import METHODS, find_return_trips
+from pipelines.trips.return_trips.intervals import Interval
 from tests.made_trips import MIDNIGHT, Trip, north_m, trips_frame, us
 
 HOUR = 3600 * 10**6
@@ -110,15 +111,18 @@ def test_cases_checked_by_hand(spark: SparkSession, method: str) -> None:
 def test_an_interval_takes_trips_that_ended_in_it_and_returns_beyond_it(
     spark: SparkSession,
 ) -> None:
-    def found(**interval: datetime) -> list[tuple[int, int]]:
-        rows = find_return_trips(trips_frame(spark, [OUT, BACK]), **interval)  # type: ignore[arg-type]
+    def found(*intervals: Interval) -> list[tuple[int, int]]:
+        rows = find_return_trips(trips_frame(spark, [OUT, BACK]), intervals=intervals)
         return [(r["trip_id"], r["return_trip_id"]) for r in rows.collect()]
 
     arrival = MIDNIGHT + timedelta(hours=12, minutes=20)
-    assert found(start=arrival) == [(1, 2)]  # the start is included
-    assert found(end=arrival) == []  # the end is not
+    assert found(Interval(start=arrival)) == [(1, 2)]  # the start is included
+    assert found(Interval(end=arrival)) == []  # the end is not
+    assert found() == []
     # BACK begins 40 minutes after the interval has ended.
-    assert found(start=arrival, end=arrival + timedelta(microseconds=1)) == [(1, 2)]
+    moment = Interval(arrival, arrival + timedelta(microseconds=1))
+    assert found(moment) == [(1, 2)]
+    assert found(Interval(end=arrival), moment) == [(1, 2)]
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
@@ -135,5 +139,5 @@ def test_impossible_radii_are_refused(spark: SparkSession, radii: tuple[int, ...
 def test_an_impossible_window_or_method_is_refused(spark: SparkSession) -> None:
     with pytest.raises(UsageError, match="longer than 0"):
         find_return_trips(trips_frame(spark, []), window=timedelta(0))
-    with pytest.raises(UsageError, match="no method 'magic': use one of"):
+    with pytest.raises(UsageError, match="no method 'magic': use auto, or one of"):
         find_return_trips(trips_frame(spark, []), method="magic")
