@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -25,15 +26,25 @@ ROOT = Path(__file__).resolve().parents[1]
 _STARTS_WITHIN_S = 120
 
 
+Submitted = subprocess.Popen[str]
+
+
 @dataclass(frozen=True)
 class Cluster:
     """A running standalone cluster on this machine, two workers of one core and 1 GB."""
 
     url: str
     python: Path
+    worker_pids: tuple[int, ...]
 
     def submit(self, *arguments: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         """Run spark-submit against the cluster, with the project's cluster.conf."""
+        started = self.start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        out, err = started.communicate(timeout=timeout_s)
+        return subprocess.CompletedProcess(started.args, started.returncode, out, err)
+
+    def start(self, *arguments: str, stdout: int | IO[str], stderr: int | IO[str]) -> Submitted:
+        """Start what `submit` runs."""
         command = [
             str(spark_home() / "bin" / "spark-submit"),
             *("--master", self.url),
@@ -45,14 +56,18 @@ class Cluster:
             *("--driver-memory", "1g", "--executor-memory", "1g"),
             *arguments,
         ]
-        return subprocess.run(
-            command,
-            env=_environment(self.python),
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        environment = _environment(self.python)
+        return subprocess.Popen(command, env=environment, stdout=stdout, stderr=stderr, text=True)
+
+    def executor_pids(self) -> list[int]:
+        """Processes that the workers started: an executor each, while a job runs."""
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError, ValueError):
+                parent = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+                if parent in self.worker_pids:
+                    found.append(int(stat.parent.name))
+        return sorted(found)
 
 
 @pytest.fixture(scope="session")
@@ -131,7 +146,8 @@ def standalone_cluster(
             size = ("--cores", "1", "--memory", "1g", "--webui-port", "0")
             start(f"worker{i}", f"{deploy}.worker.Worker", *address, *size, *folder, url)
         _wait_for_workers(f"http://127.0.0.1:{ui}/json/", 2, processes, work)
-        yield Cluster(url, python_without_project)
+        pids = tuple(p.pid for p in processes[1:])
+        yield Cluster(url, python_without_project, pids)
     finally:
         for process in reversed(processes):  # workers first: they stop their executors
             process.terminate()
