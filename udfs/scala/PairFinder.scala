@@ -31,19 +31,16 @@ final class PairFinder(table: TripTable, search: Search) {
   private val words = table.words
   private val n = table.count
 
-  private def double(record: Int, word: Int): Double =
-    java.lang.Double.longBitsToDouble(words(record * Words + word))
   def word(record: Int, word: Int): Long = words(record * Words + word)
 
   private def isOutbound(i: Int) = (table.roles(i) & Outbound) != 0
   private def isInbound(i: Int) = (table.roles(i) & Inbound) != 0
 
-  // Points in metres about the centre: pickup x, y, z, drop-off x, y, z.
-  private val points = new Array[Float](n * 6)
-  private var seam = 0.0
-  private var inside = 0f // squared chords below are surely within the radius
-  private var outside = 0f // and above are surely not
-  locate()
+  private val places = new TripPoints(table, search)
+  private val points = places.metres
+  private val seam = places.seam
+  private val inside = places.inside
+  private val outside = places.outside
 
   private val (south, north, first, last) = bounds()
   private val cells =
@@ -111,48 +108,6 @@ final class PairFinder(table: TripTable, search: Search) {
     true
   }
 
-  private def locate(): Unit = {
-    val at = new Array[Double](3)
-    val centre = new Array[Double](3)
-    val stride = Math.max(1, n / 4096) // a sample: the centre decides only how fine rounding is
-    var i = 0
-    while (i < n) {
-      Sphere.unitVector(double(i, PickupLat), double(i, PickupLon), at, 0)
-      for (k <- 0 until 3) centre(k) += at(k)
-      i += stride
-    }
-    val seen = Math.max(1, (n + stride - 1) / stride)
-    for (k <- 0 until 3) centre(k) /= seen
-    seam = Math.toDegrees(Math.atan2(centre(1), centre(0))) - 180
-    val x0 = centre(0)
-    val y0 = centre(1)
-    val z0 = centre(2)
-    var extent = 0f
-    i = 0
-    while (i < n) {
-      var half = 0
-      while (half < 2) {
-        Sphere.unitVector(double(i, PickupLat + 2 * half), double(i, PickupLon + 2 * half), at, 0)
-        val x = ((at(0) - x0) * Sphere.EarthRadiusM).toFloat
-        val y = ((at(1) - y0) * Sphere.EarthRadiusM).toFloat
-        val z = ((at(2) - z0) * Sphere.EarthRadiusM).toFloat
-        val to = i * 6 + half * 3
-        points(to) = x
-        points(to + 1) = y
-        points(to + 2) = z
-        extent = Math.max(extent, Math.max(Math.abs(x), Math.max(Math.abs(y), Math.abs(z))))
-        half += 1
-      }
-      i += 1
-    }
-    // Each coordinate of a difference is off by at most extent * 2^-23, a chord by sqrt(3) times
-    // that; the rest is for the single-precision arithmetic on the difference and for 1 mm as above.
-    val chord = search.chordM
-    val hair = 2.0 * extent * Math.scalb(1.0, -23) + 2e-3 + 1e-6 * chord
-    inside = if (search.everywhere || chord <= hair) 0f else ((chord - hair) * (chord - hair)).toFloat
-    outside = if (search.everywhere) Float.PositiveInfinity else ((chord + hair) * (chord + hair)).toFloat
-  }
-
   private def bounds(): (Double, Double, Long, Long) = {
     var low = 90.0
     var high = -90.0
@@ -160,8 +115,8 @@ final class PairFinder(table: TripTable, search: Search) {
     var to = Long.MinValue
     var i = 0
     while (i < n) {
-      val p = double(i, PickupLat)
-      val d = double(i, DropoffLat)
+      val p = table.degrees(i, PickupLat)
+      val d = table.degrees(i, DropoffLat)
       low = Math.min(low, Math.min(p, d))
       high = Math.max(high, Math.max(p, d))
       val pickup = words(i * Words + Pickup)
@@ -202,10 +157,10 @@ final class PairFinder(table: TripTable, search: Search) {
     var i = 0
     while (i < n) {
       if (isInbound(i)) {
-        val col = column(cells.of(double(i, PickupLat)), turn(double(i, PickupLon)))
+        val col = column(cells.of(table.degrees(i, PickupLat)), turn(table.degrees(i, PickupLon)))
         low = Math.min(low, col)
         high = Math.max(high, col)
-        val t = turn(double(i, DropoffLon))
+        val t = turn(table.degrees(i, DropoffLon))
         from = Math.min(from, t)
         to = Math.max(to, t)
       }
@@ -239,11 +194,11 @@ final class PairFinder(table: TripTable, search: Search) {
     var k = 0
     while (i < n) {
       if (isOutbound(i)) {
-        val row = cells.of(double(i, DropoffLat))
-        val col = column(row, turn(double(i, DropoffLon)))
+        val row = cells.of(table.degrees(i, DropoffLat))
+        val col = column(row, turn(table.degrees(i, DropoffLon)))
         val near = Math.max(firstCol, Math.min(lastCol, col))
-        val along = Math.max(0, Math.min(lastStep, step(turn(double(i, PickupLon)))))
-        keys(k) = (cellKey(row, near) << bandBits | bands.of(double(i, PickupLat)).toLong) << lonBits | along
+        val along = Math.max(0, Math.min(lastStep, step(turn(table.degrees(i, PickupLon)))))
+        keys(k) = (cellKey(row, near) << bandBits | bands.of(table.degrees(i, PickupLat)).toLong) << lonBits | along
         trips(k) = i
         outboundFrom(slabOf(words(i * Words + Dropoff)) + 1) += 1
         k += 1
@@ -272,10 +227,10 @@ final class PairFinder(table: TripTable, search: Search) {
     var k = 0
     while (i < n) {
       if (isInbound(i)) {
-        val row = cells.of(double(i, PickupLat))
-        val place = cellKey(row, column(row, turn(double(i, PickupLon))))
-        val along = Math.min(lastStep, step(turn(double(i, DropoffLon))))
-        keys(k) = (place << bandBits | bands.of(double(i, DropoffLat)).toLong) << lonBits | along
+        val row = cells.of(table.degrees(i, PickupLat))
+        val place = cellKey(row, column(row, turn(table.degrees(i, PickupLon))))
+        val along = Math.min(lastStep, step(turn(table.degrees(i, DropoffLon))))
+        keys(k) = (place << bandBits | bands.of(table.degrees(i, DropoffLat)).toLong) << lonBits | along
         trips(k) = i
         var s = firstSlab(words(i * Words + Pickup))
         val stop = lastSlab(words(i * Words + Pickup))
@@ -357,10 +312,10 @@ final class PairFinder(table: TripTable, search: Search) {
     while (k < end - next) {
       val trip = outboundOrder(next + k)
       copyPoints(points, trip, outboundPoints, k)
-      outboundPlaces(k * 4) = double(trip, PickupLat)
-      outboundPlaces(k * 4 + 1) = turn(double(trip, PickupLon))
-      outboundPlaces(k * 4 + 2) = double(trip, DropoffLat)
-      outboundPlaces(k * 4 + 3) = turn(double(trip, DropoffLon))
+      outboundPlaces(k * 4) = table.degrees(trip, PickupLat)
+      outboundPlaces(k * 4 + 1) = turn(table.degrees(trip, PickupLon))
+      outboundPlaces(k * 4 + 2) = table.degrees(trip, DropoffLat)
+      outboundPlaces(k * 4 + 3) = turn(table.degrees(trip, DropoffLon))
       outboundTimes(k) = words(trip * Words + Dropoff)
       k += 1
     }
@@ -535,10 +490,10 @@ final class PairFinder(table: TripTable, search: Search) {
     dropoffGapM(a, b) < search.radiusM && pickupGapM(a, b) < search.radiusM
 
   def dropoffGapM(a: Int, b: Int): Double = Sphere.haversineM(
-    double(a, DropoffLat), double(a, DropoffLon), double(b, PickupLat), double(b, PickupLon))
+    table.degrees(a, DropoffLat), table.degrees(a, DropoffLon), table.degrees(b, PickupLat), table.degrees(b, PickupLon))
 
   def pickupGapM(a: Int, b: Int): Double = Sphere.haversineM(
-    double(a, PickupLat), double(a, PickupLon), double(b, DropoffLat), double(b, DropoffLon))
+    table.degrees(a, PickupLat), table.degrees(a, PickupLon), table.degrees(b, DropoffLat), table.degrees(b, DropoffLon))
 
   private def add(a: Int, b: Int): Unit = {
     if (found == outbound.length) {
@@ -566,133 +521,4 @@ object PairFinder {
   private val Step = 8
 
   def bits(largest: Int): Int = 32 - Integer.numberOfLeadingZeros(largest)
-}
-
-/** Where each cell's inbound trips lie in a slab: a hash table from cell key to a range, and within
-  * the range where each band starts, unless a cell's bands are mostly empty.
-  */
-final class CellDirectory(slots: Int, trips: Int) {
-  private val mask = slots - 1
-  private val shift = 64 - Integer.numberOfTrailingZeros(slots)
-
-  // Four words a slot, side by side in one cache line: the cell + 1 (0: free), its first trip and its
-  // end, its first band and the number of bands (0: not listed), where these begin in `starts`.
-  private val table = new Array[Long](slots * 4)
-  private val starts = new Array[Int](5 * trips)
-  private var used = 0
-
-  private def home(cell: Long): Int = (cell * 0x9e3779b97f4a7c15L >>> shift).toInt
-  private def high(pair: Long): Int = (pair >>> 32).toInt
-  private def pair(high: Int, low: Int): Long = high.toLong << 32 | low
-
-  /** An empty directory with room for so many cells and trips; this one where it is large enough. */
-  def emptied(distinct: Int, inbound: Int): CellDirectory = {
-    val wanted = Math.max(16, Integer.highestOneBit(Math.max(1, 2 * distinct - 1)) * 2)
-    if (wanted <= slots && inbound <= trips) {
-      Arrays.fill(table, 0L)
-      used = 0
-      this
-    } else new CellDirectory(Math.max(wanted, slots), Math.max(inbound, trips))
-  }
-
-  /** Adds a cell whose trips are first until end, with their keys in ascending order. */
-  def put(cell: Long, first: Int, end: Int, keys: Array[Int], lonBits: Int): Unit = {
-    var slot = home(cell)
-    while (table(slot * 4) != 0) slot = (slot + 1) & mask
-    val low = keys(first) >>> lonBits
-    val bands = (keys(end - 1) >>> lonBits) - low + 1
-    val isListed = bands <= 4 * (end - first)
-    table(slot * 4) = cell + 1
-    table(slot * 4 + 1) = pair(first, end)
-    table(slot * 4 + 2) = pair(low, if (isListed) bands else 0)
-    table(slot * 4 + 3) = used
-    if (isListed) {
-      starts(used) = first
-      used += 1
-      var band = low
-      var k = first
-      while (k < end) {
-        val here = keys(k) >>> lonBits
-        while (band < here) {
-          starts(used) = k
-          used += 1
-          band += 1
-        }
-        k += 1
-      }
-      starts(used) = end
-      used += 1
-    }
-  }
-
-  /** The slot of a cell, or -1. */
-  def slotOf(cell: Long): Int = {
-    var slot = home(cell)
-    while (table(slot * 4) != 0 && table(slot * 4) != cell + 1) slot = (slot + 1) & mask
-    if (table(slot * 4) == 0) -1 else slot
-  }
-
-  /** Where a slot's trips of one band lie, first and end in the upper and lower half; all of the
-    * cell's trips where it is not listed by band.
-    */
-  def rangeOf(slot: Int, band: Int): Long = {
-    val bands = table(slot * 4 + 2)
-    val row = band - high(bands)
-    if (bands.toInt == 0) table(slot * 4 + 1)
-    else if (row < 0 || row >= bands.toInt) 0L
-    else {
-      val at = table(slot * 4 + 3).toInt + row
-      pair(starts(at), starts(at + 1))
-    }
-  }
-}
-
-/** Stable least-significant-digit radix sort of 64-bit keys, each with a number beside it. */
-object RadixSort {
-  private val Digit = 11
-
-  /** Sorted keys and their numbers; the arguments are used up. Only the low `bits` may be set. */
-  def apply(keys: Array[Long], numbers: Array[Int], bits: Int): (Array[Long], Array[Int]) = {
-    var from = keys
-    var fromNumbers = numbers
-    var to = new Array[Long](keys.length)
-    var toNumbers = new Array[Int](keys.length)
-    var shift = 0
-    while (shift < bits) {
-      pass(from, fromNumbers, to, toNumbers, shift)
-      val k = from
-      from = to
-      to = k
-      val v = fromNumbers
-      fromNumbers = toNumbers
-      toNumbers = v
-      shift += Digit
-    }
-    (from, fromNumbers)
-  }
-
-  private def pass(from: Array[Long], fromNumbers: Array[Int], to: Array[Long], toNumbers: Array[Int], shift: Int): Unit = {
-    val size = 1 << Digit
-    val at = new Array[Int](size + 1)
-    var i = 0
-    while (i < from.length) {
-      at(((from(i) >>> shift) & (size - 1)).toInt + 1) += 1
-      i += 1
-    }
-    i = 0
-    while (i < size) {
-      at(i + 1) += at(i)
-      i += 1
-    }
-    i = 0
-    while (i < from.length) {
-      val key = from(i)
-      val digit = ((key >>> shift) & (size - 1)).toInt
-      val t = at(digit)
-      at(digit) = t + 1
-      to(t) = key
-      toNumbers(t) = fromNumbers(i)
-      i += 1
-    }
-  }
 }

@@ -76,7 +76,10 @@ final class ChunkBuilder(role: Int, chunkRecords: Int) {
 }
 
 /** The records of one task: words of all trips, and the role of each. */
-final class TripTable(val words: Array[Long], val roles: Array[Byte], val count: Int)
+final class TripTable(val words: Array[Long], val roles: Array[Byte], val count: Int) {
+  def degrees(record: Int, word: Int): Double =
+    java.lang.Double.longBitsToDouble(words(record * TripRecords.Words + word))
+}
 
 object TripTable {
   /** Unpacks chunks, letting go of each as soon as it is copied. */
