@@ -6,6 +6,7 @@ from schemas.trips import (
     DELIVERIES,
     RETURN_TRIP_STATS,
     RETURN_TRIPS,
+    RETURN_TRIPS_LIVE,
     TRIPS,
     TRIPS_RAW,
     TRIPS_REJECTED,
@@ -17,6 +18,7 @@ TABLES: tuple[Table, ...] = (
     TRIPS,
     TRIPS_REJECTED,
     RETURN_TRIPS,
+    RETURN_TRIPS_LIVE,
     RETURN_TRIP_STATS,
     RUNS,
 )
@@ -25,6 +27,7 @@ TABLES: tuple[Table, ...] = (
 __all__ = [
     "DELIVERIES",
     "RETURN_TRIPS",
+    "RETURN_TRIPS_LIVE",
     "RETURN_TRIP_STATS",
     "RUNS",
     "TABLES",

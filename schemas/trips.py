@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pyspark.sql.types import ArrayType, MapType
 
 from schemas.table import BIGINT, DATE, DOUBLE, INT, STRING, TIMESTAMP, Column, Expectation, Table
@@ -147,6 +149,15 @@ RETURN_TRIPS = Table(
             "expect_compound_columns_to_be_unique", {"column_list": ["trip_id", "return_trip_id"]}
         ),
         _between("wait_s", 0, 8 * 3600),
+    ),
+)
+
+RETURN_TRIPS_LIVE = replace(
+    RETURN_TRIPS,
+    name="gold.return_trips_live",
+    comment=(
+        "The same pairs, found as trips arrive and never replaced. The radii, the window, the "
+        "longest return trip and how late a trip may come are properties of the table."
     ),
 )
 

@@ -63,7 +63,7 @@ def find_return_trips(
         raise UsageError(f"the window must be longer than 0, not {window}")
     outbound, inbound = sides(trips, window=window, start=start, end=end)
     found = METHODS[method](outbound, inbound, radius_m=float(radii[-1]), window_us=micros(window))
-    return _rows(found, radii)
+    return rows_of(found, radii)
 
 
 def sides(
@@ -108,7 +108,8 @@ def _between(
     return trips
 
 
-def _rows(found: DataFrame, radii_m: Sequence[int]) -> DataFrame:
+def rows_of(found: DataFrame, radii_m: Sequence[int]) -> DataFrame:
+    """Rows of gold.return_trips from `PAIR_COLUMNS`, found at the largest of `radii_m`."""
     gap_m = F.greatest("dropoff_gap_m", "pickup_gap_m")
     rows = found.select(
         "trip_id",
