@@ -129,8 +129,10 @@ def _report(query: StreamingQuery, seen: int, done: Callable[[Batch], None]) -> 
 
 
 def _whole_version(offset: Any) -> int | None:
-    """The newest version of a Delta table before an offset of Delta's own."""
-    if not isinstance(offset, Mapping) or "reservoirVersion" not in offset:
+    """The newest version of a Delta table before an offset of Delta's own.
+
+    None while a stream that began with a table's rows has not read them all.
+    """
+    if not isinstance(offset, Mapping) or offset.get("isStartingVersion", True):
         return None
-    version = int(offset["reservoirVersion"]) - (0 if offset.get("isStartingVersion") else 1)
-    return version if version >= 0 else None
+    return int(offset["reservoirVersion"]) - 1

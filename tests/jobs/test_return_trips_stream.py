@@ -39,7 +39,9 @@ def job(lake: Lake, capsys: pytest.CaptureFixture[str]) -> Job:
     """Run the job once on the test's lake: exit code, JSON line, standard error."""
 
     def run(*argv: str) -> tuple[int, dict[str, Any], str]:
-        code = jobs.return_trips_stream.main(["--once", *argv, "--lake", lake.root])
+        code = jobs.return_trips_stream.main(
+            ["--once", "--partitions", "1", *argv, "--lake", lake.root]
+        )
         said = capsys.readouterr()
         return code, json.loads(said.out.splitlines()[-1]), said.err
 
@@ -68,14 +70,12 @@ def state(lake: Lake, side: str) -> int:
 
 
 def test_pairs_are_found_as_trips_arrive(lake: Lake, job: Job) -> None:
-    arrive(lake, [OUT])
-    code, line, err = job()
-    assert (code, line["rows"]["trips_read"], line["rows"]["pairs_written"]) == (0, 1, 0)
-    assert re.search(r"batch 0: 1 trips, 0 pairs, watermark -, state \d+ rows, .* s\n", err)
-    arrive(lake, [BACK, LATER])
-    code, line, _ = job()
+    arrive(lake, [OUT], [BACK, LATER])
+    code, line, err = job("--max-files", "1")
     assert code == 0
-    assert line["rows"] == {"trips_read": 2, "pairs_written": 2, "too_long": 0, "late_rows": 0}
+    assert line["rows"] == {"trips_read": 3, "pairs_written": 2, "too_long": 0, "late_rows": 0}
+    assert re.search(r"batch 0: 1 trips, 0 pairs, watermark -, state \d+ rows, .* s\n", err)
+    assert re.search(r"batch 1: 2 trips, 2 pairs, watermark 20.*Z, state \d+ rows, .* s\n", err)
     assert line["tables_in"] == {"silver.trips": lake.version(TRIPS)}
     # LATER ended at 18:40 UTC, the lateness is an hour.
     assert line["watermark"] == "2015-12-01T17:40:00.000Z"
@@ -83,7 +83,14 @@ def test_pairs_are_found_as_trips_arrive(lake: Lake, job: Job) -> None:
     assert found[1, 2] == (2400.0, 0.0, 0.0, 50)
     assert found[1, 3][0::3] == (3600.0, 150)
     assert found[1, 3][2] == pytest.approx(120, abs=1e-6)
-    # Started again, it goes on where it was: nothing is found twice.
+
+
+@pytest.mark.slow
+def test_the_next_run_goes_on_where_the_last_one_ended(lake: Lake, job: Job) -> None:
+    arrive(lake, [OUT])
+    assert job()[1]["rows"]["pairs_written"] == 0
+    arrive(lake, [BACK, LATER])
+    assert job()[1]["rows"]["pairs_written"] == 2
     code, line, _ = job()
     assert (code, line["rows"]["trips_read"], line["tables_in"]) == (0, 0, {})
     assert pairs(lake) == [(1, 2), (1, 3)]
@@ -144,7 +151,7 @@ def test_bounds_are_strict_to_the_microsecond_whatever_the_watermark(lake: Lake,
     # The last pickup, and the longest duration, with which a trip is a return of OUT.
     last = Trip(2, NOON + HOUR - 1, NOON + 2 * HOUR - 2, *WORK, *HOME)
     # Moves the watermark to the last millisecond before LAST ended.
-    far = Trip(3, NOON, NOON + 2 * HOUR - 2000 + 10**6, 0.0, 0.0, 1.0, 1.0)
+    far = Trip(3, NOON + 2 * HOUR, NOON + 2 * HOUR - 2000 + 10**6, 0.0, 0.0, 1.0, 1.0)
     arrive(lake, [out, far])
     assert job(*rules)[1]["watermark"] == "2015-12-01T18:59:59.998Z"
     too_late = replace(last, trip_id=4, pickup_us=last.pickup_us + 1)
@@ -155,15 +162,16 @@ def test_bounds_are_strict_to_the_microsecond_whatever_the_watermark(lake: Lake,
 
 
 @pytest.mark.slow
-def test_late_and_too_long_trips_are_left_out_and_counted(
-    lake: Lake, job: Job, capsys: pytest.CaptureFixture[str]
-) -> None:
-    long = replace(BACK, trip_id=5, dropoff_us=NOON + 26 * HOUR)
-    arrive(lake, [OUT], [long])
+def test_late_and_too_long_trips_are_left_out_and_counted(lake: Lake, job: Job) -> None:
+    long = replace(BACK, trip_id=5, dropoff_us=NOON + 3 * HOUR)
+    # Ends the next day, elsewhere, and so moves the watermark beyond BACK.
+    next_day = Trip(6, NOON + 24 * HOUR, NOON + 25 * HOUR, 0.0, 0.0, 1.0, 1.0)
+    arrive(lake, [OUT, long, next_day])
     code, line, _ = job("--max-duration", "2h")
     assert (code, line["rows"]["too_long"]) == (0, 1)
-    arrive(lake, [BACK])  # LONG ended a day later
+    arrive(lake, [BACK])
     code, line, _ = job("--max-duration", "2h")
+    assert (code, line["rows"]["trips_read"]) == (0, 1)
     # One row as outbound trip, and as return one for each key.
     assert (code, line["rows"]["trips_read"]) == (0, 1)
     assert line["rows"]["late_rows"] == line["state"]["rows_per_trip"] > 1

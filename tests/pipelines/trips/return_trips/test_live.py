@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -61,7 +62,7 @@ def test_every_pair_of_the_batch_answer_once(
     ],
 )
 def test_impossible_lengths_of_time(
-    spark: SparkSession, lengths: dict[str, timedelta], message: str
+    spark: SparkSession, lengths: dict[str, Any], message: str
 ) -> None:
     trips = trips_frame(spark, [Trip(1, NOON, NOON, *HOME, *WORK)])
     with pytest.raises(UsageError, match=message):
