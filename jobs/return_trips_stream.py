@@ -12,7 +12,7 @@ import argparse
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -48,8 +48,8 @@ _AGAIN = "run with --again to begin again with the first trip (the live pairs ar
 _REWRITTEN = (
     "DELTA_SOURCE_TABLE_IGNORE_CHANGES",
     "DELTA_SOURCE_IGNORE_DELETE",
-    "DELTA_SCHEMA_CHANGED",
     "DELTA_VERSIONS_NOT_CONTIGUOUS",
+    "DELTA_MISSING_FILES_UNEXPECTED_VERSION",
     "DIFFERENT_DELTA_TABLE_READ_BY_STREAMING_SOURCE",
 )
 
@@ -192,7 +192,7 @@ class _Seen:
     most_state_rows: int = 0
     most_memory_bytes: int = 0
     most_file_bytes: int = 0
-    source_version: int | None = field(default=None)
+    source_version: int | None = None
 
     def add(self, batch: Batch) -> None:
         self.batches += 1
@@ -277,7 +277,7 @@ def _explained(error: StreamingQueryException) -> Exception:
         return error
     return UsageError(
         f"{TRIPS.name} was rewritten where the stream had read it, as when a file is ingested "
-        f"again ({sign}); pairs of trips that changed would be wrong: {_AGAIN}"
+        f"again, or its log does not reach back that far ({sign}): {_AGAIN}"
     )
 
 

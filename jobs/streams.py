@@ -88,11 +88,15 @@ def state_settings(spark: SparkSession, partitions: int | None) -> Iterator[None
 
 @contextmanager
 def ended_by_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, instead of breaking off whatever runs."""
+    """An event that Ctrl-C and SIGTERM set, instead of breaking off whatever runs.
+
+    Each does what it otherwise does when it comes a second time.
+    """
     asked = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:
         asked.set()
+        signal.signal(number, before[signal.Signals(number)])
 
     before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -16,8 +16,8 @@ the times by which trips arrive, and from them Spark knows what it may forget:
 
 The state is bounded by that. An outbound trip is one row for window + max_duration + lateness; a
 return trip of a disc that touches n cells at each end is n^2 rows (16 in New York, with cells of
-two radii) for lateness. With defaults that is what 33 hours and 16 times one hour bring. Spark
-moves the watermark between batches, so each stays for up to a batch longer.
+two radii) for lateness. With the defaults: the trips of 33 hours, and 16 times those of one. Spark
+moves the watermark between batches, so each stays until the batch after next.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ def live_return_trips(
     """Rows of gold.return_trips_live, as a stream where `trips` is one.
 
     `trips` as for `find_return_trips`, with which it agrees on what is neither late nor too long:
-    a trip of `max_duration` or longer is no return trip, and a trip that ended `lateness` or more
-    before the end of another, when that came batches ago, may be left out. On a table that is no
-    stream nothing is late. Metrics are observed under the names above. Raises UsageError for
-    impossible radii or lengths of time.
+    a trip of `max_duration` or longer is no return trip, and a trip that comes in a later batch
+    than one that ended `lateness` or more after it may be left out. On a table that is no stream
+    nothing is late. Metrics are observed under the names above. Raises UsageError for impossible
+    radii or lengths of time.
     """
     radii = checked_radii(radii_m)
     for name, length in (("window", window), ("longest duration", max_duration)):
