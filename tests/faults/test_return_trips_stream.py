@@ -105,25 +105,42 @@ def test_killed_at_random_moments(lake_of_trips: Lake, tmp_path: Path) -> None:
     assert finish(lake_of_trips) == every
 
 
+def replayed(
+    lake: Lake, trips: DataFrame, hours: int, capsys: pytest.CaptureFixture[str]
+) -> dict[str, Any]:
+    """The JSON line of the job after it read the trips, a batch for what ended in `hours`."""
+    day = as_silver(trips).localCheckpoint()
+    for first in range(0, 24, hours):
+        ended = F.hour("dropoff_at").between(first, first + hours - 1)
+        lake.append(TRIPS, day.where(ended).coalesce(1))
+    assert main(["--once", "--max-files", "1", "--lake", lake.root]) == EXIT_DONE
+    line: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (line["rows"]["late_rows"], line["rows"]["too_long"]) == (0, 0)
+    batch = find_return_trips(lake.read(TRIPS), method="native")
+    assert count_and_hash(lake.read(RETURN_TRIPS_LIVE)) == count_and_hash(batch)
+    return line
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("generated_code")
+def test_a_part_of_the_real_day_gives_the_batch_answer(
+    spark: SparkSession, lake: Lake, shared_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    day = trips_of_real_day(spark, shared_data)
+    part = day.where(F.pmod(F.xxhash64("trip_id"), F.lit(20)) == 0)
+    rows = replayed(lake, part, hours=4, capsys=capsys)["rows"]
+    assert rows["trips_read"] > 20_000
+    assert rows["pairs_written"] > 2_000
+
+
 @pytest.mark.faults
 @pytest.mark.timeout(3600)
 @pytest.mark.usefixtures("generated_code")
-def test_the_real_day_hour_by_hour_gives_the_batch_answer(
-    spark: SparkSession,
-    lake: Lake,
-    shared_data: Path,
-    capsys: pytest.CaptureFixture[str],
+def test_the_real_day_hour_by_hour_gives_the_reference_count(
+    spark: SparkSession, lake: Lake, shared_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    day = as_silver(trips_of_real_day(spark, shared_data)).localCheckpoint()
-    for hour in range(24):
-        lake.append(TRIPS, day.where(F.hour("dropoff_at") == hour).coalesce(1))
-    assert main(["--once", "--max-files", "1", "--lake", lake.root]) == EXIT_DONE
-    line = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert line["rows"] == {
-        "trips_read": TRIPS_OF_REAL_DAY,
-        "pairs_written": PAIRS_OF_REAL_DAY[200],
-        "too_long": 0,
-        "late_rows": 0,
-    }
-    batch = find_return_trips(lake.read(TRIPS), method="native")
-    assert count_and_hash(lake.read(RETURN_TRIPS_LIVE)) == count_and_hash(batch)
+    line = replayed(lake, trips_of_real_day(spark, shared_data), hours=1, capsys=capsys)
+    assert line["rows"]["trips_read"] == TRIPS_OF_REAL_DAY
+    assert line["rows"]["pairs_written"] == PAIRS_OF_REAL_DAY[200]
+    # A row for each trip of 33 hours, and 17 for each of the two busiest hours in a row.
+    assert line["state"]["most_rows"] < TRIPS_OF_REAL_DAY + 17 * 2 * 27_000
