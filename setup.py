@@ -63,7 +63,14 @@ EXTRAS = {
     ],
 }
 
-JOBS = ["ingest-trips", "return-trips", "make-trips", "draw-return-trips", "describe-tables"]
+JOBS = [
+    "ingest-trips",
+    "return-trips",
+    "return-trips-stream",
+    "make-trips",
+    "draw-return-trips",
+    "describe-tables",
+]
 SCRIPTS = {f"roundtrip-{name}": f"jobs.{name.replace('-', '_')}:main" for name in JOBS}
 SCRIPTS["roundtrip-fetch-jars"] = "jobs.fetch_jars:main"
 

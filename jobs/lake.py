@@ -65,10 +65,8 @@ class Lake:
         """Make the lake's folder where it is missing. UsageError where that cannot be."""
         if "`" in self.root:  # Delta's SQL cannot name such a path
             raise UsageError(f"--lake {self.root}: must not have a ` in its name")
-        context = self.spark.sparkContext
         try:
-            root = context._jvm.org.apache.hadoop.fs.Path(self.root)  # type: ignore[union-attr]
-            file_system = root.getFileSystem(context._jsc.hadoopConfiguration())
+            root, file_system = self._folder(self.root)
             made = file_system.mkdirs(root) and file_system.getFileStatus(root).isDirectory()
             reason = "it is no folder, and none can be made there"
             if made and (folder := self._local_root()):
@@ -124,7 +122,18 @@ class Lake:
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
-        rows = reader.load(self.path(table))
+        return self._as_declared(table, reader.load(self.path(table)))
+
+    def stream(self, table: Table, *, max_files: int) -> DataFrame:
+        """The table's rows as a stream: those that are there, then whatever is appended.
+
+        A batch reads at most `max_files` files. Raises as `read` does.
+        """
+        self.read(table)
+        reader = self.spark.readStream.format("delta").option("maxFilesPerTrigger", max_files)
+        return self._as_declared(table, reader.load(self.path(table)))
+
+    def _as_declared(self, table: Table, rows: DataFrame) -> DataFrame:
         lines = table.mismatches(rows.schema)
         if lines:
             raise SchemaMismatch(f"{table.name} at {self.path(table)}: " + "; ".join(lines))
@@ -197,6 +206,48 @@ class Lake:
 
         self._write(table, merge)
 
+    def checkpoint(self, name: str) -> str:
+        """Where the stream of that name keeps its checkpoint: beside the tables, hidden."""
+        return f"{self.root}/.checkpoints/{name}"
+
+    def has_checkpoint(self, name: str) -> bool:
+        """Whether a stream wrote to that checkpoint, or to one below it."""
+        folder, file_system = self._folder(self.checkpoint(name))
+        return bool(file_system.exists(folder) and file_system.listStatus(folder))
+
+    def remove_checkpoints(self, name: str) -> None:
+        """Forget the checkpoint of that name, with all below it."""
+        folder, file_system = self._folder(self.checkpoint(name))
+        file_system.delete(folder, True)
+
+    @contextmanager
+    def only_writer(self, table: Table) -> Iterator[None]:
+        """Be the one stream that writes the table. UsageError where another one is at work.
+
+        On the local file system by a lock that ends with the process; elsewhere the streams'
+        checkpoint does not let two in.
+        """
+        root = self._local_root()
+        if root is None:
+            yield
+            return
+        lock = _locks(root) / f"{table.name}.stream"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as e:
+                raise UsageError(
+                    f"another run is writing {table.name} in this lake: end that one first"
+                ) from e
+            yield
+
+    def _folder(self, path: str) -> tuple[Any, Any]:
+        """A folder as Hadoop's Path, and its file system."""
+        context = self.spark.sparkContext
+        folder: Any = context._jvm.org.apache.hadoop.fs.Path(path)  # type: ignore[union-attr]
+        return folder, folder.getFileSystem(context._jsc.hadoopConfiguration())
+
     def _write(self, table: Table, write: Callable[[], object]) -> None:
         with self._turn(table):
             _retried(write)
@@ -227,9 +278,8 @@ class Lake:
 
     def _local_root(self) -> Path | None:
         """The lake's folder, where it is on the local file system."""
-        context = self.spark.sparkContext
-        root: Any = context._jvm.org.apache.hadoop.fs.Path(self.root)  # type: ignore[union-attr]
-        uri = root.getFileSystem(context._jsc.hadoopConfiguration()).getUri()
+        root, file_system = self._folder(self.root)
+        uri = file_system.getUri()
         return Path(root.toUri().getPath()) if uri.getScheme() == "file" else None
 
 

@@ -7,6 +7,7 @@ from schemas.trips import (
     RETURN_TRIP_MATCHES,
     RETURN_TRIP_STATS,
     RETURN_TRIPS,
+    RETURN_TRIPS_LIVE,
     TRIPS,
     TRIPS_RAW,
     TRIPS_REJECTED,
@@ -19,6 +20,7 @@ TABLES: tuple[Table, ...] = (
     TRIPS_REJECTED,
     RETURN_TRIPS,
     RETURN_TRIP_MATCHES,
+    RETURN_TRIPS_LIVE,
     RETURN_TRIP_STATS,
     RUNS,
 )
@@ -27,6 +29,7 @@ TABLES: tuple[Table, ...] = (
 __all__ = [
     "DELIVERIES",
     "RETURN_TRIPS",
+    "RETURN_TRIPS_LIVE",
     "RETURN_TRIP_MATCHES",
     "RETURN_TRIP_STATS",
     "RUNS",

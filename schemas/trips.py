@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pyspark.sql.types import ArrayType, MapType
 
 from schemas.table import BIGINT, DATE, DOUBLE, INT, STRING, TIMESTAMP, Column, Expectation, Table
@@ -181,6 +183,15 @@ RETURN_TRIP_MATCHES = Table(
         ),
     },
     expectations=(Expectation("expect_column_values_to_be_unique", {"column": "trip_id"}),),
+)
+
+RETURN_TRIPS_LIVE = replace(
+    RETURN_TRIPS,
+    name="gold.return_trips_live",
+    comment=(
+        "The same pairs, found as trips arrive and never replaced. The radii, the window, the "
+        "longest return trip and how late a trip may come are properties of the table."
+    ),
 )
 
 RETURN_TRIP_STATS = Table(

@@ -27,16 +27,24 @@ class JobProcess:
     process: subprocess.Popen[str]
     log: Path
 
-    def kill_after(self, line: str, delay_s: float = 0.0, timeout_s: float = 300.0) -> bool:
-        """SIGKILL the whole group `delay_s` after its log has `line`; False if it ended before."""
+    def wait_for(self, line: str, timeout_s: float = 300.0) -> None:
+        """Return when its log has `line`, or when it has ended."""
         until = time.monotonic() + timeout_s
         while line not in self.log.read_text() and self.process.poll() is None:
             assert time.monotonic() < until, f"no {line!r} in {self.log.read_text()}"
             time.sleep(0.01)
+
+    def kill_after(self, line: str, delay_s: float = 0.0, timeout_s: float = 300.0) -> bool:
+        """SIGKILL the whole group `delay_s` after its log has `line`; False if it ended before."""
+        self.wait_for(line, timeout_s)
         time.sleep(delay_s)
         lived = self.process.poll() is None
         self.kill()
         return lived
+
+    def interrupt(self) -> None:
+        """SIGINT to the whole group, as Ctrl-C in a terminal sends it."""
+        os.killpg(self.process.pid, signal.SIGINT)
 
     def kill(self) -> None:
         # The group outlives its leader as long as Java, its child, does.

@@ -118,7 +118,12 @@ def apart(many: Sequence[Sequence[Sequence[float]]], window_us: int) -> list[Tri
 
 def silver_trips(spark: SparkSession, trips: Sequence[Trip]) -> DataFrame:
     """Rows of silver.trips whose optional columns are NULL."""
-    known = trips_frame(spark, trips).withColumns(
+    return as_silver(trips_frame(spark, trips))
+
+
+def as_silver(trips: DataFrame) -> DataFrame:
+    """Rows of silver.trips from the columns of `trips_frame`."""
+    known = trips.withColumns(
         {
             "day": F.to_date(F.from_utc_timestamp("pickup_at", "America/New_York")),
             "file_id": F.lit("0" * 64),

@@ -67,7 +67,7 @@ def find_return_trips(
     if method == AUTO:
         method = choose(trips.sparkSession, lambda: count_trips(outbound, inbound)).method
     found = METHODS[method](outbound, inbound, radius_m=float(radii[-1]), window_us=micros(window))
-    return _rows(found, radii)
+    return rows_of(found, radii)
 
 
 def sides(
@@ -98,7 +98,8 @@ def micros(length: timedelta) -> int:
     return length // timedelta(microseconds=1)
 
 
-def _rows(found: DataFrame, radii_m: Sequence[int]) -> DataFrame:
+def rows_of(found: DataFrame, radii_m: Sequence[int]) -> DataFrame:
+    """Rows of gold.return_trips from `PAIR_COLUMNS`, found at the largest of `radii_m`."""
     gap_m = F.greatest("dropoff_gap_m", "pickup_gap_m")
     rows = found.select(
         "trip_id",

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from pipelines.trips.return_trips import METHODS, geometry_of
 from tests.brute_force import gaps_m
 from tests.made_trips import apart, trips_frame, worlds
+from tests.real_trips import PAIRS_OF_REAL_DAY, TRIPS_OF_REAL_DAY, trips_of_real_day
 
 WINDOW_US = 8 * 3600 * 10**6
 # A metre, the project's own, and radii that are more than the data, a continent and the Earth.
@@ -59,28 +60,7 @@ def test_methods_agree_with_brute_force(
 @pytest.fixture(scope="module")
 def real_day(spark: SparkSession, shared_data: Path) -> DataFrame:
     """The trips of 1 December 2015, as `geometry_of` has them."""
-    day = spark.read.csv(
-        str(shared_data / "trips" / "nyc_yellow_green_2015-12-01.csv.gz"), header=True
-    )
-    points = ("pickup_latitude", "pickup_longitude", "dropoff_latitude", "dropoff_longitude")
-    lat_1, lon_1, lat_2, lon_2 = (F.col(p).cast("double") for p in points)
-    seconds = [
-        F.unix_timestamp(F.col(c).cast("timestamp"))
-        for c in ("pickup_datetime", "dropoff_datetime")
-    ]
-    trips = day.select(
-        F.monotonically_increasing_id().alias("trip_id"),
-        (seconds[0] * 1_000_000).alias("pickup_us"),
-        (seconds[1] * 1_000_000).alias("dropoff_us"),
-        lat_1.alias("pickup_lat"),
-        lon_1.alias("pickup_lon"),
-        lat_2.alias("dropoff_lat"),
-        lon_2.alias("dropoff_lon"),
-    ).where(
-        "pickup_lat BETWEEN 40 AND 42 AND dropoff_lat BETWEEN 40 AND 42 "
-        "AND pickup_lon BETWEEN -75 AND -72 AND dropoff_lon BETWEEN -75 AND -72 "
-        "AND dropoff_us - pickup_us >= 0 AND dropoff_us - pickup_us < 86400000000"
-    )
+    trips = geometry_of(trips_of_real_day(spark, shared_data))
     return trips.repartition(8).localCheckpoint()
 
 
@@ -88,13 +68,12 @@ def real_day(spark: SparkSession, shared_data: Path) -> DataFrame:
 @pytest.mark.usefixtures("generated_code")
 @pytest.mark.parametrize("method", ["bucketed", "native"])
 def test_the_real_day_gives_the_reference_counts(real_day: DataFrame, method: str) -> None:
-    # Counts of an independent program in C that was itself checked against brute force.
-    assert real_day.count() == 411_683
+    assert real_day.count() == TRIPS_OF_REAL_DAY
     found = METHODS[method](real_day, real_day, radius_m=200.0, window_us=WINDOW_US)
     gap_m = F.greatest("dropoff_gap_m", "pickup_gap_m")
-    counts = found.agg(*(F.count_if(gap_m < r) for r in (50, 100, 150, 200))).head()
+    counts = found.agg(*(F.count_if(gap_m < r).alias(str(r)) for r in PAIRS_OF_REAL_DAY)).head()
     assert counts is not None
-    assert tuple(counts) == (47_731, 212_676, 679_742, 1_857_720)
+    assert counts.asDict() == {str(r): n for r, n in PAIRS_OF_REAL_DAY.items()}
 
 
 @pytest.mark.slow
