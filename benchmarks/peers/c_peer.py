@@ -21,7 +21,8 @@ SOURCE = Path(__file__).with_name("return_trips.c")
 _COLUMNS = ("pickup", "dropoff", "pickup_lat", "pickup_lon", "dropoff_lat", "dropoff_lon")
 _TYPES = ("i8", "i8", "f8", "f8", "f8", "f8")
 
-# Metres and slabs of time, measured on 24 days of New York's density.
+# Metres and slabs of time, measured on 24 days of New York's density, where twice or half of any
+# of them costs up to a tenth more.
 _CELL_M, _BAND_M, _SLABS_PER_WINDOW = 400.0, 200.0, 2
 
 
@@ -37,7 +38,9 @@ def _library() -> ctypes.CDLL:
         raise RuntimeError("no C compiler (cc, gcc or clang): install one for the C peer")
     with tempfile.TemporaryDirectory() as folder:
         built = Path(folder, "return_trips.so")
-        flags = ["-O3", "-march=native", "-shared", "-fPIC"]
+        # No one reads errno or floating-point traps here; without them loops work on vectors.
+        flags = ["-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math"]
+        flags += ["-shared", "-fPIC"]
         subprocess.run([cc, *flags, "-o", str(built), str(SOURCE), "-lm"], check=True)
         library = ctypes.CDLL(str(built))  # stays loaded when the file is gone
     library.return_trips.restype = ctypes.c_int64
