@@ -9,6 +9,8 @@ SHELL := bash
 PYTHON ?= python3
 # Files of trips for `make demo`: one path, folder or glob. Empty: a day that the project makes.
 TRIPS ?=
+# What `make bench` runs, see `python -m benchmarks --help`. Empty: everything.
+BENCH ?=
 # Trips of the made day; New York's yellow and green taxis drove about 400 000 a day in 2015.
 TRIPS_PER_DAY ?= 400000
 
@@ -40,8 +42,9 @@ test-faults: setup ## kills at random moments, clusters on this machine
 check: setup ## lint, format, types
 	@$(SPARK) ruff check . && ruff format --check . && mypy
 
-bench: setup ## side by side against peers, tables in benchmarks/
-	@$(SPARK) python -m benchmarks
+bench: ## side by side against peers, hours; tables in benchmarks/; BENCH="--days 1" for less
+	@$(PYTHON) bootstrap.py bench
+	@$(SPARK) python -m benchmarks $(BENCH)
 
 docs: setup ## the data dictionary, docs/tables.md
 	@$(SPARK) python jobs/describe_tables.py --out docs/tables.md
@@ -59,6 +62,8 @@ lock: ## exact versions from setup.py into requirements/*.txt (needs uv)
 	@$(COMPILE) requirements/build.in setup.py -o requirements/run.txt
 	@$(COMPILE) requirements/build.in setup.py --extra dev -c requirements/run.txt \
 		-o requirements/dev.txt
+	@$(COMPILE) requirements/build.in setup.py --extra dev --extra bench -c requirements/dev.txt \
+		-o requirements/bench.txt
 
 clean: ## what was built, without .venv and without any lake of yours
 	@rm -rf build dist *.egg-info demo udfs/roundtrip-udfs.jar spark-warehouse

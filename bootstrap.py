@@ -1,7 +1,8 @@
 """Make .venv with everything that the project needs: `python3 bootstrap.py` or `make setup`.
 
     python3 bootstrap.py run    what jobs need
-    python3 bootstrap.py dev    and what tests, checks and benchmarks need (default)
+    python3 bootstrap.py dev    and what tests and checks need (default)
+    python3 bootstrap.py bench  and the peers of the benchmarks
 
 Uses uv where it is on PATH, else pip. Does nothing where nothing changed since the last time; a
 set-up that was interrupted is made anew by the next. Each thing that is missing ends it with one
@@ -35,6 +36,9 @@ PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "roundtrip-setup.json"
 UNFINISHED = VENV / "roundtrip-setup.unfinished"
 
+# Each holds all of those before it.
+LEVELS = ("run", "dev", "bench")
+
 # Measured: the environment is 1.1 GB; pip unpacks and builds Spark in a temporary folder besides.
 VENV_BYTES = 2_500_000_000
 
@@ -49,7 +53,7 @@ _NO_NETWORK = re.compile(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Make .venv with everything that is needed.")
-    parser.add_argument("level", nargs="?", choices=("run", "dev"), default="dev")
+    parser.add_argument("level", nargs="?", choices=LEVELS, default="dev")
     level = parser.parse_args().level
     lock = os.open(ROOT, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)  # two makes at once: the second waits, and finds it done
@@ -89,7 +93,7 @@ def _set_up(level: str) -> None:
     fetch = [str(PYTHON), "-m", "jobs.fetch_jars"]
     if subprocess.run(fetch, cwd=ROOT, env=_environment(), check=False).returncode:
         raise SetupError("the jars are not complete, see the line above")
-    levels = ("run", "dev") if level == "dev" else ("run",)
+    levels = LEVELS[: LEVELS.index(level) + 1]
     STAMP.write_text(json.dumps({"of": _of(), "levels": {x: _digest(x) for x in levels}}))
     UNFINISHED.unlink()
     _say(f"done: {PYTHON}")

@@ -36,7 +36,7 @@ INSTALL_REQUIRES = [
 
 EXTRAS = {
     "dev": [
-        "duckdb>=2.0",  # the peer in benchmarks/, and an independent reader of tables in tests
+        "duckdb>=2.0",  # a peer in benchmarks/, and an independent reader of tables in tests
         "hypothesis>=6.170",
         "mypy>=2.4",
         "pandas-stubs>=3.1",
@@ -44,6 +44,11 @@ EXTRAS = {
         "pytest-timeout>=2.4",
         # The formatter's style changes with its minor versions: `make check` is for one of them.
         "ruff>=0.17.6,<0.18",
+    ],
+    "bench": [
+        "scipy>=1.17",
+        # Before 1.0 a minor may rename functions and change what its planner recognises.
+        "sedonadb>=0.5,<0.6",
     ],
     "ml": [
         # DeepSpeed compiles its kernels against one minor of torch, and is tried with this one.

@@ -7,7 +7,9 @@ coordinates in degrees, rows that are trips only, so that every contender starts
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,14 +82,20 @@ def real_days(days: int, folder: Path) -> Path | None:
 
 
 def _write(pickup: pd.Series, dropoff: pd.Series, coordinates: list[pd.Series], out: Path) -> Path:
-    table = pa.table(
+    return write_trips(
         {
             "trip_id": np.arange(len(pickup), dtype=np.int64),
             "pickup_us": pickup.astype("datetime64[us]").astype("int64").to_numpy(),
             "dropoff_us": dropoff.astype("datetime64[us]").astype("int64").to_numpy(),
             **dict(zip(_COORDINATES, (c.astype("float64") for c in coordinates), strict=True)),
-        }
+        },
+        out,
     )
+
+
+def write_trips(columns: Mapping[str, Any], out: Path) -> Path:
+    """A file of trips as every contender reads it, from columns of those names."""
+    table = pa.table(dict(columns))
     part = out.with_suffix(".part")
     pq.write_table(table, part, row_group_size=1 << 18)
     part.replace(out)

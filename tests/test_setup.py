@@ -90,13 +90,18 @@ def test_wheel_finds_its_spark_conf(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_locks_hold_what_setup_py_asks_for() -> None:
-    for lock in ("run", "dev"):
+    pins = {}
+    for lock in ("run", "dev", "bench"):
         text = (ROOT / "requirements" / f"{lock}.txt").read_text()
         pinned = dict(re.findall(r"^([a-z0-9-]+)==([^ ;]+)", text, re.MULTILINE))
         assert (pinned["pyspark"], pinned["delta-spark"]) == ("4.0.1", "4.0.1")
         assert "torch" not in pinned
         assert text.count("--hash=sha256:") >= len(pinned)
-    assert "pytest" in pinned
+        pins[lock] = pinned
+    assert "pytest" in pins["dev"]
+    assert pins["bench"].keys() - pins["dev"].keys() >= {"scipy", "sedonadb"}
+    for smaller, larger in (("run", "dev"), ("dev", "bench")):
+        assert pins[smaller].items() <= pins[larger].items()
 
 
 def test_bootstrap_without_java_is_one_line(tmp_path: Path) -> None:
