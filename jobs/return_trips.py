@@ -10,7 +10,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-from jobs.arguments import duration, moment, radii_m
+from jobs.arguments import add_pair_rules, moment
 from jobs.pair_table import HOW, MATCH, RADII, WINDOW_S, PairTable
 from jobs.return_trips_summary import (
     print_changes,
@@ -23,8 +23,6 @@ from pipelines.errors import UsageError
 from pipelines.trips.layouts import checked_timezone
 from pipelines.trips.return_trips import (
     METHODS,
-    RADII_M,
-    WINDOW,
     find_return_trips,
     micros,
     sides,
@@ -53,20 +51,7 @@ def arguments() -> argparse.ArgumentParser:
         "  writes the return trips of the trips that ended on 1 December 2015, New York time;\n"
         "  trips that go back are looked for up to 8 h later; all other days stay as they are",
     )
-    made.add_argument(
-        "--radii-m",
-        type=radii_m,
-        default=RADII_M,
-        metavar="R,R,...",
-        help="radii in whole metres (default 50,100,150,200)",
-    )
-    made.add_argument(
-        "--window",
-        type=duration,
-        default=WINDOW,
-        metavar="TIME",
-        help="a return begins sooner than this after the drop-off (default 8h)",
-    )
+    add_pair_rules(made)
     made.add_argument(
         "--method",
         choices=[AUTO, *sorted(METHODS)],

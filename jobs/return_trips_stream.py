@@ -18,12 +18,11 @@ from typing import Any
 
 from pyspark.errors import StreamingQueryException
 
-from jobs.arguments import duration, radii_m
+from jobs.arguments import add_pair_rules, duration
 from jobs.pair_table import RADII, WINDOW_S
 from jobs.run import Run, log, parser, run_job
 from jobs.streams import Batch, ended_by_signals, state_settings, watch
 from pipelines.errors import UsageError
-from pipelines.trips.return_trips import RADII_M, WINDOW
 from pipelines.trips.return_trips.live import (
     LATENESS,
     MAX_DURATION,
@@ -62,20 +61,7 @@ def arguments() -> argparse.ArgumentParser:
         "  trips that they make to gold.return_trips_live, until Ctrl-C; the next run goes on\n"
         "  where this one ended",
     )
-    made.add_argument(
-        "--radii-m",
-        type=radii_m,
-        default=RADII_M,
-        metavar="R,R,...",
-        help="radii in whole metres (default 50,100,150,200)",
-    )
-    made.add_argument(
-        "--window",
-        type=duration,
-        default=WINDOW,
-        metavar="TIME",
-        help="a return begins sooner than this after the drop-off (default 8h)",
-    )
+    add_pair_rules(made)
     made.add_argument(
         "--max-duration",
         type=duration,

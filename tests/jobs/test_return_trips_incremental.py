@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +12,7 @@ import jobs.return_trips
 from jobs.lake import Lake
 from jobs.pair_table import UP_TO
 from schemas import RETURN_TRIP_MATCHES, RETURN_TRIP_STATS, RETURN_TRIPS, TRIPS, Table
+from tests.job_runs import Job, job_on
 from tests.made_trips import MIDNIGHT, Trip, silver_trips, us
 
 HOUR = 3600 * 10**6
@@ -50,17 +49,9 @@ def day(n: int) -> list[Trip]:
     ]
 
 
-Job = Callable[..., tuple[int, dict[str, Any], str]]
-
-
 @pytest.fixture
 def job(lake: Lake, capsys: pytest.CaptureFixture[str]) -> Job:
-    def run(*argv: str) -> tuple[int, dict[str, Any], str]:
-        code = jobs.return_trips.main([*argv, "--lake", lake.root])
-        said = capsys.readouterr()
-        return code, json.loads(said.out.splitlines()[-1]), said.err
-
-    return run
+    return job_on(lake, jobs.return_trips.main, capsys)
 
 
 def content(lake: Lake, *tables: Table) -> list[list[tuple[Any, ...]]]:

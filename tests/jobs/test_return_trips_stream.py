@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,6 +16,7 @@ from jobs.return_trips_stream import STREAM
 from pipelines.trips.return_trips import find_return_trips
 from schemas import RETURN_TRIPS_LIVE, RUNS, TRIPS
 from tests.job_processes import content
+from tests.job_runs import Job, job_on
 from tests.made_trips import MIDNIGHT, Trip, north_m, silver_trips, us
 
 MINUTE = 60 * 10**6
@@ -31,21 +30,10 @@ OUT = Trip(1, NOON, NOON + 20 * MINUTE, *HOME, *WORK)
 BACK = Trip(2, NOON + HOUR, NOON + 80 * MINUTE, *WORK, *HOME)
 LATER = Trip(3, NOON + 80 * MINUTE, NOON + 100 * MINUTE, *WORK, HOME[0] + north_m(120), HOME[1])
 
-Job = Callable[..., tuple[int, dict[str, Any], str]]
-
 
 @pytest.fixture
 def job(lake: Lake, capsys: pytest.CaptureFixture[str]) -> Job:
-    """Run the job once on the test's lake: exit code, JSON line, standard error."""
-
-    def run(*argv: str) -> tuple[int, dict[str, Any], str]:
-        code = jobs.return_trips_stream.main(
-            ["--once", "--partitions", "1", *argv, "--lake", lake.root]
-        )
-        said = capsys.readouterr()
-        return code, json.loads(said.out.splitlines()[-1]), said.err
-
-    return run
+    return job_on(lake, jobs.return_trips_stream.main, capsys, "--once", "--partitions", "1")
 
 
 def arrive(lake: Lake, *commits: Sequence[Trip]) -> None:
