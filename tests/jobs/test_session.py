@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from jobs.session import FIXED_CONF
+from udfs import native
+
 ROOT = Path(__file__).resolve().parents[2]
 
 _JOB = """\
@@ -32,7 +35,7 @@ _EXPECTED = {
     "rows": [0, 1, 2],
     "master": "local[*,4]",  # spark-conf/ was read
     "snapshots": "2",
-    "fixed": ["UTC", "io.delta.sql.DeltaSparkSessionExtension"],
+    "fixed": ["UTC", FIXED_CONF["spark.sql.extensions"]],
 }
 
 
@@ -43,6 +46,9 @@ def clean_environment() -> dict[str, str]:
 
 def test_answers_do_not_depend_on_a_configuration_file(spark: SparkSession) -> None:
     assert spark.conf.get("spark.sql.session.timeZone") == "UTC"
+    extensions = str(spark.conf.get("spark.sql.extensions")).split(",")
+    assert extensions[0] == "io.delta.sql.DeltaSparkSessionExtension"
+    assert (native.EXTENSIONS in extensions) == (native.jar_path() is not None)
     assert spark.sql("SELECT timestamp'2015-12-01 00:00:00Z'::string").first()[0] == (  # type: ignore[index]
         "2015-12-01 00:00:00"
     )
