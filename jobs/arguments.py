@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 
 from pipelines.errors import UsageError
 from pipelines.trips.clean import Box
-from pipelines.trips.return_trips import RADII_M, WINDOW
 
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
@@ -37,24 +36,6 @@ def radii_m(text: str) -> tuple[int, ...]:
             f"{text!r} are no radii: write whole metres above 0, such as 50,100,150,200"
         )
     return tuple(radii)
-
-
-def add_pair_rules(made: argparse.ArgumentParser) -> None:
-    """--radii-m and --window, by which two trips are a pair."""
-    made.add_argument(
-        "--radii-m",
-        type=radii_m,
-        default=RADII_M,
-        metavar="R,R,...",
-        help="radii in whole metres (default 50,100,150,200)",
-    )
-    made.add_argument(
-        "--window",
-        type=duration,
-        default=WINDOW,
-        metavar="TIME",
-        help="a return begins sooner than this after the drop-off (default 8h)",
-    )
 
 
 def box(text: str) -> Box:

@@ -7,16 +7,19 @@ run may look at what has changed since and at nothing else.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import cached_property
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 
+from jobs.arguments import duration, radii_m
 from jobs.run import Run, log
 from pipelines.errors import UsageError
-from pipelines.trips.return_trips import micros
+from pipelines.trips.return_trips import RADII_M, WINDOW, micros
 from pipelines.trips.return_trips.intervals import (
     ALWAYS,
     Interval,
@@ -43,6 +46,32 @@ _NO_CHANGES = (
     "FileNotFoundException",
     "FAILED_READ_FILE",
 )
+
+
+def add_pair_rules(made: argparse.ArgumentParser) -> None:
+    """--radii-m and --window, by which two trips are a pair: the arguments."""
+    made.add_argument(
+        "--radii-m",
+        type=radii_m,
+        default=RADII_M,
+        metavar="R,R,...",
+        help="radii in whole metres (default 50,100,150,200)",
+    )
+    made.add_argument(
+        "--window",
+        type=duration,
+        default=WINDOW,
+        metavar="TIME",
+        help="a return begins sooner than this after the drop-off (default 8h)",
+    )
+
+
+def pair_rules(args: argparse.Namespace) -> dict[str, str]:
+    """The same as properties of a table."""
+    return {
+        RADII: ",".join(map(str, args.radii_m)),
+        WINDOW_S: f"{args.window.total_seconds():g}",
+    }
 
 
 class PairTable:
@@ -84,14 +113,15 @@ class PairTable:
         mark = self._properties.get(UP_TO)
         if not mark:
             return ALWAYS, f"{self.table.name} was not made from all trips yet"
-        name, now = TRIPS.name, self._trips_mark()
-        (table_id, _, then), version = mark.partition("@"), int(now.partition("@")[2])
-        if table_id != now.partition("@")[0] or int(then) > version:
+        name, version = TRIPS.name, self.run.tables_in[TRIPS.name]
+        table_id, _, read = mark.partition("@")
+        then = int(read)
+        if table_id != self._trips_id or then > version:
             return ALWAYS, f"{name} is not the table any more that {self.table.name} was made from"
-        if int(then) == version:
+        if then == version:
             return (), f"{name} is still at version {version}"
         try:
-            intervals = touched_by(self.run.lake.changes(TRIPS, int(then), version), micros(window))
+            intervals = touched_by(self.run.lake.changes(TRIPS, then, version), micros(window))
         except (PySparkException, Py4JJavaError) as e:
             if not any(sign in str(e) for sign in _NO_CHANGES):
                 raise
@@ -107,7 +137,7 @@ class PairTable:
         if self._version is None:
             lake.create(self.table, self.rules)
             self._version = lake.version(self.table)
-            self._properties = dict(self.rules)
+        self._properties = lake.properties(self.table)  # as another run may have left them by now
         other = self._properties.get(REWRITING) or any(
             self._properties.get(k) != v for k, v in self.rules.items()
         )
@@ -126,17 +156,19 @@ class PairTable:
         Not where another run wrote to it at the same time: which of the two read the later trips
         is not known here, and an earlier mark costs no more than work that was done before.
         """
-        if self.run.lake.version(self.table) == self._version:
-            self._set({UP_TO: self._trips_mark()})
-        else:
+        mark = f"{self._trips_id}@{self.run.tables_in[TRIPS.name]}"
+        if self.run.lake.version(self.table) != self._version:
             log(f"{self.run.job}: another run wrote to {self.table.name} too: its mark stays")
+        elif self._properties.get(UP_TO) != mark:
+            self._set({UP_TO: mark})
 
-    def _trips_mark(self) -> str:
-        version = self.run.tables_in[TRIPS.name]
-        return f"{self.run.lake.identity(TRIPS)[0]}@{version}"
+    @cached_property
+    def _trips_id(self) -> str:
+        return self.run.lake.identity(TRIPS)[0]
 
     def _set(self, properties: Mapping[str, str]) -> None:
         self.run.lake.set_properties(self.table, properties)
+        self._properties |= properties
         self._moved()
 
     def _moved(self) -> None:

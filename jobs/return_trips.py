@@ -10,8 +10,8 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-from jobs.arguments import add_pair_rules, moment
-from jobs.pair_table import HOW, MATCH, RADII, WINDOW_S, PairTable
+from jobs.arguments import moment
+from jobs.pair_table import HOW, MATCH, PairTable, add_pair_rules, pair_rules
 from jobs.return_trips_summary import (
     print_changes,
     print_estimate,
@@ -116,7 +116,8 @@ def body(run: Run) -> Mapping[str, Any]:
             intervals, why = target.changed(args.window)
         print_changes(intervals, why)
     if not intervals:
-        target.mark_up_to_date()
+        if not args.dry_run:
+            target.mark_up_to_date()
         return {"nothing_changed": True}
     with run.step("estimate"):
         expected = _estimate(run, trips, intervals)
@@ -167,8 +168,7 @@ def _asked_interval(args: argparse.Namespace) -> Interval | None:
 
 def _rules(args: argparse.Namespace) -> dict[str, str]:
     return {
-        RADII: ",".join(map(str, args.radii_m)),
-        WINDOW_S: f"{args.window.total_seconds():g}",
+        **pair_rules(args),
         MATCH: args.match,
         **({} if args.match == ALL else {HOW: args.how or HOWS[0]}),
     }

@@ -18,8 +18,8 @@ from typing import Any
 
 from pyspark.errors import StreamingQueryException
 
-from jobs.arguments import add_pair_rules, duration
-from jobs.pair_table import RADII, WINDOW_S
+from jobs.arguments import duration
+from jobs.pair_table import RADII, WINDOW_S, add_pair_rules, pair_rules
 from jobs.run import Run, log, parser, run_job
 from jobs.streams import Batch, ended_by_signals, state_settings, watch
 from pipelines.errors import UsageError
@@ -208,8 +208,7 @@ def _count(text: str) -> int:
 
 def _rules(args: argparse.Namespace) -> dict[str, str]:
     return {
-        RADII: ",".join(map(str, args.radii_m)),
-        WINDOW_S: f"{args.window.total_seconds():g}",
+        **pair_rules(args),
         MAX_DURATION_S: f"{args.max_duration.total_seconds():g}",
         LATENESS_S: f"{args.lateness.total_seconds():g}",
     }

@@ -11,14 +11,14 @@ from pyspark.sql import SparkSession
 import jobs.return_trips
 from jobs.lake import Lake
 from jobs.pair_table import UP_TO
-from schemas import RETURN_TRIP_MATCHES, RETURN_TRIP_STATS, RETURN_TRIPS, TRIPS, Table
+from schemas import RETURN_TRIP_MATCHES, RETURN_TRIP_STATS, RETURN_TRIPS, TRIPS
+from tests.job_processes import content
 from tests.job_runs import Job, job_on
 from tests.made_trips import MIDNIGHT, Trip, silver_trips, us
 
 HOUR = 3600 * 10**6
 NOON = us(MIDNIGHT) + 12 * HOUR
 HOME, WORK = (40.75, -73.99), (40.70, -74.01)
-TABLES = (RETURN_TRIPS, RETURN_TRIP_STATS)
 
 
 def out(trip_id: int, day: int, hour: float = 0) -> Trip:
@@ -54,8 +54,8 @@ def job(lake: Lake, capsys: pytest.CaptureFixture[str]) -> Job:
     return job_on(lake, jobs.return_trips.main, capsys)
 
 
-def content(lake: Lake, *tables: Table) -> list[list[tuple[Any, ...]]]:
-    return [sorted(map(tuple, lake.read(t).collect()), key=repr) for t in tables]
+def tables(lake: Lake) -> list[list[tuple[Any, ...]]]:
+    return [content(lake, t) for t in (RETURN_TRIPS, RETURN_TRIP_STATS)]
 
 
 def pairs(lake: Lake) -> set[tuple[int, int]]:
@@ -77,8 +77,10 @@ def test_a_new_day_and_a_late_file_end_as_a_full_run_would(
     assert line["rows"]["outbound_read"] == 12
     assert pairs(lake) == {(1, 2), (11, 12), (21, 22), (3, 14), (13, 24)}
 
+    before = lake.version(RETURN_TRIPS)
     code, line, err = job("--incremental")
     assert (code, line["nothing_changed"], "is still at version" in err) == (0, True, True)
+    assert lake.version(RETURN_TRIPS) == before
 
     land(*day(3))
     code, line, err = job("--incremental")
@@ -90,9 +92,9 @@ def test_a_new_day_and_a_late_file_end_as_a_full_run_would(
     land(back(99, 0, 3))  # late, for the first day
     assert job("--incremental")[0] == 0
     assert (1, 99) in pairs(lake)
-    after = content(lake, *TABLES)
+    after = tables(lake)
     assert job()[0] == 0
-    assert content(lake, *TABLES) == after
+    assert tables(lake) == after
     # The full run left a mark as well.
     assert job("--incremental")[1]["nothing_changed"]
 
@@ -106,10 +108,10 @@ def test_trips_that_went_take_their_pairs_with_them(
     kept = silver_trips(spark, [*day(0)[:1], *day(0)[2:], *day(1)])
     lake.replace(TRIPS, kept, "true")  # without the first way back
     assert job("--incremental")[0] == 0
-    after = content(lake, *TABLES)
+    after = tables(lake)
     assert pairs(lake) == {(11, 12), (3, 14)}
     job()
-    assert content(lake, *TABLES) == after
+    assert tables(lake) == after
 
 
 @pytest.mark.slow
@@ -124,7 +126,7 @@ def test_matches_are_brought_up_to_date_too(spark: SparkSession, lake: Lake, job
     lake.append(TRIPS, silver_trips(spark, [*day(2), back(98, 0, 1)]))
     assert job(*match, "--incremental")[0] == 0
     after = content(lake, RETURN_TRIP_MATCHES)
-    assert {(r[0], r[1]) for r in after[0]} >= {(1, 98), (13, 24), (98, None), (2, None)}
+    assert {(r[0], r[1]) for r in after} >= {(1, 98), (13, 24), (98, None), (2, None)}
     job(*match)
     assert content(lake, RETURN_TRIP_MATCHES) == after
     code, line, _ = job("--match", "nearest", "--incremental")
