@@ -116,6 +116,19 @@ def apart(many: Sequence[Sequence[Sequence[float]]], window_us: int) -> list[Tri
     return trips
 
 
+def commuters(count: int) -> list[Trip]:
+    """Somebody sets off every 3 minutes from midnight, one way and the other in turn."""
+    home, work = (40.75, -73.99), (40.70, -74.01)
+    minute_us = 60 * 10**6
+    trips = []
+    for i in range(count):
+        there, back = (home, work) if i % 2 else (work, home)
+        start, off = us(MIDNIGHT) + 3 * i * minute_us, north_m(i % 7 * 30)
+        end = start + 17 * minute_us
+        trips.append(Trip(i, start, end, there[0] + off, there[1], back[0] - off, back[1]))
+    return trips
+
+
 def silver_trips(spark: SparkSession, trips: Sequence[Trip]) -> DataFrame:
     """Rows of silver.trips whose optional columns are NULL."""
     return as_silver(trips_frame(spark, trips))

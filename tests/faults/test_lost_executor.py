@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from jobs.lake import Lake
 from pipelines.trips.return_trips import find_return_trips
 from schemas import RETURN_TRIPS, TRIPS
-from tests.made_trips import MIDNIGHT, us
+from tests.made_trips import MIDNIGHT, as_silver, us
 from tests.standalone import ROOT, Cluster
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
@@ -45,12 +45,8 @@ def trips_at_random(spark: SparkSession) -> DataFrame:
             for end in ("pickup", "dropoff")
             for name, low in ((f"{end}_lat", 40.70), (f"{end}_lon", -74.0))
         ),
-        F.lit("0" * 64).alias("file_id"),
-        F.col("trip_id").alias("source_row"),
-        F.to_date(F.timestamp_micros(start)).alias("day"),
     )
-    missing = [c for c in TRIPS.columns if c.name not in known.columns]
-    return known.withColumns({c.name: F.lit(None).cast(c.type) for c in missing})
+    return as_silver(known)
 
 
 @pytest.mark.parametrize("method", ["bucketed", "native"])

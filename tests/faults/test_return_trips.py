@@ -12,9 +12,8 @@ from jobs.return_trips import main
 from jobs.run import EXIT_DONE
 from schemas import RETURN_TRIP_STATS, RETURN_TRIPS, TRIPS
 from tests.job_processes import content, start_job
-from tests.made_trips import MIDNIGHT, Trip, north_m, silver_trips, us
+from tests.made_trips import commuters, silver_trips
 
-MINUTE = 60 * 10**6
 STEPS = (
     "estimate took",
     "join and write ...",
@@ -26,17 +25,7 @@ STEPS = (
 
 @pytest.fixture
 def lake_of_trips(lake: Lake) -> Lake:
-    """A day on which somebody sets off every 3 minutes, one way and the other in turn."""
-    home, work = (40.75, -73.99), (40.70, -74.01)
-    trips = []
-    for i in range(400):
-        there, back = (home, work) if i % 2 else (work, home)
-        start = us(MIDNIGHT) + 3 * i * MINUTE
-        off = north_m(i % 7 * 30)
-        trips.append(
-            Trip(i, start, start + 17 * MINUTE, there[0] + off, there[1], back[0] - off, back[1])
-        )
-    lake.append(TRIPS, silver_trips(lake.spark, trips))
+    lake.append(TRIPS, silver_trips(lake.spark, commuters(400)))
     return lake
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.lake import Lake
@@ -17,26 +17,17 @@ from jobs.run import EXIT_DONE
 from pipelines.trips.return_trips import find_return_trips
 from schemas import RETURN_TRIPS_LIVE, RUNS, TRIPS
 from tests.job_processes import JobProcess, content, start_job
-from tests.made_trips import MIDNIGHT, Trip, as_silver, north_m, silver_trips, us
+from tests.made_trips import as_silver, commuters, silver_trips
 from tests.real_trips import PAIRS_OF_REAL_DAY, TRIPS_OF_REAL_DAY, trips_of_real_day
 
-MINUTE = 60 * 10**6
 COMMITS = 6
 BATCHES = ("--max-files", "1", "--partitions", "1")
 
 
 @pytest.fixture
 def lake_of_trips(lake: Lake) -> Lake:
-    """Somebody sets off every 3 minutes, one way and the other in turn; a commit every 2 hours."""
-    home, work = (40.75, -73.99), (40.70, -74.01)
-    trips = []
-    for i in range(40 * COMMITS):
-        there, back = (home, work) if i % 2 else (work, home)
-        start = us(MIDNIGHT) + 3 * i * MINUTE
-        off = north_m(i % 7 * 30)
-        trips.append(
-            Trip(i, start, start + 17 * MINUTE, there[0] + off, there[1], back[0] - off, back[1])
-        )
+    """Twelve hours of commuters, a commit every 2 hours."""
+    trips = commuters(40 * COMMITS)
     for first in range(0, len(trips), 40):
         lake.append(TRIPS, silver_trips(lake.spark, trips[first : first + 40]))
     return lake
@@ -106,10 +97,15 @@ def test_killed_at_random_moments(lake_of_trips: Lake, tmp_path: Path) -> None:
 
 
 def replayed(
-    lake: Lake, trips: DataFrame, hours: int, capsys: pytest.CaptureFixture[str]
+    lake: Lake, shared_data: Path, one_in: int, hours: int, capsys: pytest.CaptureFixture[str]
 ) -> dict[str, Any]:
-    """The JSON line of the job after it read the trips, a batch for what ended in `hours`."""
-    day = as_silver(trips).localCheckpoint()
+    """The JSON line of the job after it read one in so many trips of the real day.
+
+    A batch holds what ended in so many hours; the pairs are those of the batch job.
+    """
+    trips = trips_of_real_day(lake.spark, shared_data)
+    part = trips.where(F.pmod(F.xxhash64("trip_id"), F.lit(one_in)) == 0)
+    day = as_silver(part).localCheckpoint()
     for first in range(0, 24, hours):
         ended = F.hour("dropoff_at").between(first, first + hours - 1)
         lake.append(TRIPS, day.where(ended).coalesce(1))
@@ -124,11 +120,9 @@ def replayed(
 @pytest.mark.slow
 @pytest.mark.usefixtures("generated_code")
 def test_a_part_of_the_real_day_gives_the_batch_answer(
-    spark: SparkSession, lake: Lake, shared_data: Path, capsys: pytest.CaptureFixture[str]
+    lake: Lake, shared_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    day = trips_of_real_day(spark, shared_data)
-    part = day.where(F.pmod(F.xxhash64("trip_id"), F.lit(20)) == 0)
-    rows = replayed(lake, part, hours=4, capsys=capsys)["rows"]
+    rows = replayed(lake, shared_data, one_in=20, hours=4, capsys=capsys)["rows"]
     assert rows["trips_read"] > 20_000
     assert rows["pairs_written"] > 2_000
 
@@ -137,12 +131,10 @@ def test_a_part_of_the_real_day_gives_the_batch_answer(
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("generated_code")
 def test_a_quarter_of_the_real_day_hour_by_hour_with_bounded_state(
-    spark: SparkSession, lake: Lake, shared_data: Path, capsys: pytest.CaptureFixture[str]
+    lake: Lake, shared_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The whole day takes ten minutes in this session: docs/architecture.md tells what it gave."""
-    day = trips_of_real_day(spark, shared_data)
-    part = day.where(F.pmod(F.xxhash64("trip_id"), F.lit(4)) == 0)
-    line = replayed(lake, part, hours=1, capsys=capsys)
+    line = replayed(lake, shared_data, one_in=4, hours=1, capsys=capsys)
     trips = line["rows"]["trips_read"]
     assert trips == pytest.approx(TRIPS_OF_REAL_DAY / 4, rel=0.02)
     assert line["rows"]["pairs_written"] == pytest.approx(PAIRS_OF_REAL_DAY[200] / 16, rel=0.1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -11,7 +10,8 @@ from pyspark.sql import SparkSession
 import jobs.return_trips
 from jobs.lake import Lake
 from jobs.pair_table import REWRITING
-from schemas import RETURN_TRIP_STATS, RETURN_TRIPS, TRIPS, Table
+from schemas import RETURN_TRIP_STATS, RETURN_TRIPS, TRIPS
+from tests.job_processes import content
 from tests.job_runs import Job, job_on
 from tests.made_trips import MIDNIGHT, Trip, north_m, silver_trips, us
 
@@ -47,10 +47,6 @@ def job(lake: Lake, capsys: pytest.CaptureFixture[str]) -> Job:
 def two_days(spark: SparkSession, lake: Lake) -> Lake:
     lake.append(TRIPS, silver_trips(spark, [*FIRST_DAY, *map(next_day, FIRST_DAY)]))
     return lake
-
-
-def content(lake: Lake, table: Table) -> list[tuple[Any, ...]]:
-    return sorted(map(tuple, lake.read(table).collect()))
 
 
 def test_pairs_and_statistics_are_written_and_reported(two_days: Lake, job: Job) -> None:
