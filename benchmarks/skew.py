@@ -9,7 +9,6 @@ alone would leave the other cores idle to the end. Spark has 1 GB, so that memor
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -22,13 +21,14 @@ import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from benchmarks.data import made_days, real_days
+from benchmarks.data import made_days, real_days, write_trips
+from benchmarks.plain_grid import WINDOW_US
+from benchmarks.report import RESULTS, write_json
 from jobs.session import open_session
 from pipelines.trips.return_trips import METHODS
 from pipelines.trips.return_trips.bucketed import keyed_sides
 
-RESULTS = Path(__file__).parent / "results"
-RADIUS_M, WINDOW_US = 200.0, 8 * 3600 * 10**6
+RADIUS_M = 200.0
 # Penn Station and La Guardia, each trip begun and ended within some 60 m of the corner.
 _CORNERS = ((40.7506, -73.9935), (40.7769, -73.8740))
 _SPREAD_DEG = 60 / 111_195
@@ -43,8 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     folder = Path(args.data or tempfile.mkdtemp(prefix="roundtrip-skew-"))
     folder.mkdir(parents=True, exist_ok=True)
     plain = real_days(1, folder) or made_days(1, folder)
-    crowded = folder / f"crowd_{args.crowd}.parquet"
-    _add_crowd(pd.read_parquet(plain), args.crowd).to_parquet(crowded)
+    day = _add_crowd(pd.read_parquet(plain), args.crowd)
+    crowded = write_trips({str(c): day[c] for c in day}, folder / f"crowd_{args.crowd}.parquet")
     spark = open_session("roundtrip skew", {"spark.driver.memory": "1g"})
     spark.sparkContext.setLogLevel("ERROR")
     rows = []
@@ -60,8 +60,7 @@ def main(argv: list[str] | None = None) -> int:
             }
             rows.append(row | _measure(spark, method, path))
     spark.stop()
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "skew.json").write_text(json.dumps(rows, indent=1) + "\n")
+    write_json(RESULTS, "skew", {"results": rows})
     (RESULTS / "skew.md").write_text(_markdown(rows))
     print(_markdown(rows))
     return 0
