@@ -17,7 +17,7 @@ import java.util.Arrays
   *
   * Memory: 57 bytes a trip for the table, 24 for its points, 24 while sorting; for an inbound trip
   * 44 in sorted order and 4 for each slab in its reach (three, mostly), 4 for an outbound one; and for
-  * the slab at hand 100 for each of its trips. About 200 bytes a trip in all, 80 MB for a tile of
+  * the slab at hand 100 for each of its trips. About 200 bytes a trip in all, 160 MB for a tile of
   * `Tiles.MostTrips`.
   */
 final class PairFinder(table: TripTable, search: Search) {

@@ -98,7 +98,7 @@ object Tiles {
   private val PairWork = 0.05
 
   /** Trips in a tile at most: 200 bytes each in its task, see PairFinder. */
-  val MostTrips = 400000
+  val MostTrips = 800000
 
   /** Trips in a tile at least, unless there are fewer: below that a task is mostly overhead. */
   private val FewestTrips = 50000
