@@ -4,7 +4,6 @@ import scala.collection.mutable
 
 import org.apache.spark.Partitioner
 import org.apache.spark.rdd.{RDD, ShuffledRDD}
-import org.apache.spark.serializer.KryoSerializer
 import org.apache.spark.sql.catalyst.InternalRow
 import org.apache.spark.sql.catalyst.expressions.{Attribute, UnsafeRow}
 import org.apache.spark.sql.execution.SparkPlan
@@ -48,9 +47,7 @@ case class ReturnTripJoinExec(
     val chunks = sides
       .map { case (rows, role) => rows.mapPartitionsInternal(new Router(tiles, role, trips, copies).route(_)) }
       .reduce(_ union _)
-    // Java's serialization would hold on to each task's last hundred chunks, on both sides.
     val shuffled = new ShuffledRDD[Int, Array[Byte], Array[Byte]](chunks, new TilePartitioner(tiles.count))
-      .setSerializer(new KryoSerializer(sparkContext.conf))
     val rows = metrics("numOutputRows")
     val wanted = columns.toArray
     shuffled.mapPartitionsInternal { tile =>
