@@ -33,37 +33,13 @@ final class PairFinder(table: TripTable, search: Search) {
 
   def word(record: Int, word: Int): Long = words(record * Words + word)
 
-  private def isOutbound(i: Int) = (table.roles(i) & Outbound) != 0
-  private def isInbound(i: Int) = (table.roles(i) & Inbound) != 0
-
   private val places = new TripPoints(table, search)
   private val points = places.metres
-  private val seam = places.seam
   private val inside = places.inside
   private val outside = places.outside
 
   private val (south, north, first, last) = bounds()
-  private val cells =
-    new Bands(south, north, Math.min(Math.max(search.wideDegrees * PairFinder.CellRadii, PairFinder.leastCell), 180))
-  private val bands =
-    new Bands(south, north, Math.min(Math.max(search.wideDegrees * PairFinder.BandRadii, PairFinder.leastBand), 180))
-  private val cellsRound = Array.tabulate(cells.count) { i =>
-    val middle = Math.toRadians(cells.south + (i + 0.5) * cells.height)
-    Math.max(1, Math.floor(360 / cells.height * Math.cos(middle)).toInt)
-  }
-
-  // Keys: cell row, cell column, band, longitude in steps over the range that drop-offs span.
-  private var firstCol = 0
-  private var lastCol = 0
-  private var turnFrom = 0.0
-  private var turnTo = 0.0
-  measureColumns()
-  private val colBits = PairFinder.bits(lastCol - firstCol)
-  private val bandBits = PairFinder.bits(bands.count - 1)
-  private val lonBits = Math.min(31 - bandBits, 14)
-  private val lastStep = (1 << lonBits) - 1
-  private val steps = if (turnTo > turnFrom) lastStep / (turnTo - turnFrom) else 0.0
-  private val keyBits = PairFinder.bits(cells.count - 1) + colBits + bandBits + lonBits
+  private val grid = new SortKeys(table, search, places.seam, south, north)
 
   // Slabs of time; few trips over a long time get longer ones.
   private val slabUs =
@@ -72,27 +48,13 @@ final class PairFinder(table: TripTable, search: Search) {
   private val outboundFrom = new Array[Int](slabs + 1) // where a slab's trips start in outboundOrder
   private val inboundFrom = new Array[Int](slabs + 1) // likewise, positions in the sorted order
   private val outboundOrder = sortOutbound()
-  private var inboundKeys: Array[Long] = _
-  private var inboundTrips: Array[Int] = _
-  private var inboundPoints: Array[Float] = _
-  private var inboundTimes: Array[Long] = _
-  private val inboundOrder = sortInbound()
+  private val (sorted, inboundOrder) = sortInbound()
 
-  // The slab at hand.
-  private var slab = -1
+  // The slab at hand, its number, and which of its outbound trips are still to come.
+  private val slab = new Slab(table, grid, longest(outboundFrom), longest(inboundFrom))
+  private var number = -1
   private var next = 0
   private var end = 0
-  private val most = longest(inboundFrom)
-  private val mostOutbound = longest(outboundFrom)
-  private val slabPoints = new Array[Float](most * 6)
-  private val slabKeys = new Array[Int](most)
-  private val slabTimes = new Array[Long](most)
-  private val slabTrips = new Array[Int](most)
-  // Outbound trips lie side by side too, so that a search waits for no other memory.
-  private val outboundPoints = new Array[Float](mostOutbound * 6)
-  private val outboundPlaces = new Array[Double](mostOutbound * 4) // latitude and turn, both ends
-  private val outboundTimes = new Array[Long](mostOutbound)
-  private var directory = new CellDirectory(16, 16)
   private var stretchLow = new Array[Int](16)
   private var stretchHigh = new Array[Int](16)
   private var stretches = 0
@@ -102,7 +64,7 @@ final class PairFinder(table: TripTable, search: Search) {
     found = 0
     while (found < PairFinder.Batch) {
       if (next == end && !openSlab()) return found > 0
-      look(next - outboundFrom(slab), outboundOrder(next))
+      look(next - outboundFrom(number), outboundOrder(next))
       next += 1
     }
     true
@@ -122,7 +84,7 @@ final class PairFinder(table: TripTable, search: Search) {
       val pickup = words(i * Words + Pickup)
       val dropoff = words(i * Words + Dropoff)
       // Only what a role uses counts: a trip of years must not stretch the time.
-      if (isOutbound(i)) { from = Math.min(from, dropoff); to = Math.max(to, dropoff) }
+      if (table.isOutbound(i)) { from = Math.min(from, dropoff); to = Math.max(to, dropoff) }
       i += 1
     }
     if (from > to) (low, Math.max(low, high), 0L, 0L) else (low, high, from, to)
@@ -137,44 +99,6 @@ final class PairFinder(table: TripTable, search: Search) {
     }
     longest
   }
-
-  private def turn(lon: Double): Double = {
-    val x = (lon - seam) / 360
-    val share = x - Math.floor(x)
-    if (share >= 1) 0.0 else share
-  }
-
-  private def column(row: Int, turned: Double): Int =
-    Math.min((turned * cellsRound(row)).toInt, cellsRound(row) - 1)
-
-  private def step(turned: Double): Int = Math.floor((turned - turnFrom) * steps).toInt
-
-  private def measureColumns(): Unit = {
-    var low = Int.MaxValue
-    var high = Int.MinValue
-    var from = 1.0
-    var to = 0.0
-    var i = 0
-    while (i < n) {
-      if (isInbound(i)) {
-        val col = column(cells.of(table.degrees(i, PickupLat)), turn(table.degrees(i, PickupLon)))
-        low = Math.min(low, col)
-        high = Math.max(high, col)
-        val t = turn(table.degrees(i, DropoffLon))
-        from = Math.min(from, t)
-        to = Math.max(to, t)
-      }
-      i += 1
-    }
-    if (low <= high) {
-      firstCol = low
-      lastCol = high
-      turnFrom = from
-      turnTo = to
-    }
-  }
-
-  private def cellKey(row: Int, col: Int): Long = row.toLong << colBits | (col - firstCol).toLong
 
   private def slabOf(time: Long): Int = ((time - first) / slabUs).toInt
 
@@ -193,44 +117,37 @@ final class PairFinder(table: TripTable, search: Search) {
     var i = 0
     var k = 0
     while (i < n) {
-      if (isOutbound(i)) {
-        val row = cells.of(table.degrees(i, DropoffLat))
-        val col = column(row, turn(table.degrees(i, DropoffLon)))
-        val near = Math.max(firstCol, Math.min(lastCol, col))
-        val along = Math.max(0, Math.min(lastStep, step(turn(table.degrees(i, PickupLon)))))
-        keys(k) = (cellKey(row, near) << bandBits | bands.of(table.degrees(i, PickupLat)).toLong) << lonBits | along
+      if (table.isOutbound(i)) {
+        keys(k) = grid.ofOutbound(i)
         trips(k) = i
         outboundFrom(slabOf(words(i * Words + Dropoff)) + 1) += 1
         k += 1
       }
       i += 1
     }
-    val (_, sorted) = RadixSort(keys, trips, keyBits)
+    val (_, inOrder) = RadixSort(keys, trips, grid.bits)
     for (s <- 0 until slabs) outboundFrom(s + 1) += outboundFrom(s)
     val fill = Arrays.copyOf(outboundFrom, slabs)
     val order = new Array[Int](count)
     k = 0
     while (k < count) {
-      val s = slabOf(words(sorted(k) * Words + Dropoff))
-      order(fill(s)) = sorted(k)
+      val s = slabOf(words(inOrder(k) * Words + Dropoff))
+      order(fill(s)) = inOrder(k)
       fill(s) += 1
       k += 1
     }
     order
   }
 
-  private def sortInbound(): Array[Int] = {
+  private def sortInbound(): (SortedInbound, Array[Int]) = {
     val count = countRole(Inbound)
     val keys = new Array[Long](count)
     val trips = new Array[Int](count)
     var i = 0
     var k = 0
     while (i < n) {
-      if (isInbound(i)) {
-        val row = cells.of(table.degrees(i, PickupLat))
-        val place = cellKey(row, column(row, turn(table.degrees(i, PickupLon))))
-        val along = Math.min(lastStep, step(turn(table.degrees(i, DropoffLon))))
-        keys(k) = (place << bandBits | bands.of(table.degrees(i, DropoffLat)).toLong) << lonBits | along
+      if (table.isInbound(i)) {
+        keys(k) = grid.ofInbound(i)
         trips(k) = i
         var s = firstSlab(words(i * Words + Pickup))
         val stop = lastSlab(words(i * Words + Pickup))
@@ -242,15 +159,13 @@ final class PairFinder(table: TripTable, search: Search) {
       }
       i += 1
     }
-    val (sortedKeys, sortedTrips) = RadixSort(keys, trips, keyBits)
-    inboundKeys = sortedKeys
-    inboundTrips = sortedTrips
-    inboundPoints = new Array[Float](count * 6)
-    inboundTimes = new Array[Long](count)
+    val (sortedKeys, sortedTrips) = RadixSort(keys, trips, grid.bits)
+    val inOrder = new Array[Float](count * 6)
+    val times = new Array[Long](count)
     k = 0
     while (k < count) { // in sorted order here, so that a slab reads memory forwards only
-      copyPoints(points, sortedTrips(k), inboundPoints, k)
-      inboundTimes(k) = words(sortedTrips(k) * Words + Pickup)
+      TripPoints.copy(points, sortedTrips(k), inOrder, k)
+      times(k) = words(sortedTrips(k) * Words + Pickup)
       k += 1
     }
     for (s <- 0 until slabs) inboundFrom(s + 1) += inboundFrom(s)
@@ -258,8 +173,8 @@ final class PairFinder(table: TripTable, search: Search) {
     val order = new Array[Int](inboundFrom(slabs))
     k = 0
     while (k < count) {
-      var s = firstSlab(inboundTimes(k))
-      val stop = lastSlab(inboundTimes(k))
+      var s = firstSlab(times(k))
+      val stop = lastSlab(times(k))
       while (s <= stop) {
         order(fill(s)) = k
         fill(s) += 1
@@ -267,18 +182,7 @@ final class PairFinder(table: TripTable, search: Search) {
       }
       k += 1
     }
-    order
-  }
-
-  private def copyPoints(from: Array[Float], i: Int, to: Array[Float], k: Int): Unit = {
-    val f = i * 6
-    val t = k * 6
-    to(t) = from(f)
-    to(t + 1) = from(f + 1)
-    to(t + 2) = from(f + 2)
-    to(t + 3) = from(f + 3)
-    to(t + 4) = from(f + 4)
-    to(t + 5) = from(f + 5)
+    (new SortedInbound(sortedKeys, sortedTrips, inOrder, times), order)
   }
 
   private def countRole(role: Int): Int = {
@@ -293,90 +197,31 @@ final class PairFinder(table: TripTable, search: Search) {
 
   /** Makes the next slab with trips on both sides the one at hand; false where there is none. */
   private def openSlab(): Boolean = {
-    slab += 1
-    while (slab < slabs &&
-      (outboundFrom(slab + 1) == outboundFrom(slab) || inboundFrom(slab + 1) == inboundFrom(slab)))
-      slab += 1
-    if (slab >= slabs) return false
-    next = outboundFrom(slab)
-    end = outboundFrom(slab + 1)
-    copyOutbound()
-    val distinct = copyInbound()
-    directory = directory.emptied(distinct, inboundFrom(slab + 1) - inboundFrom(slab))
-    listCells()
+    number += 1
+    while (number < slabs &&
+      (outboundFrom(number + 1) == outboundFrom(number) || inboundFrom(number + 1) == inboundFrom(number)))
+      number += 1
+    if (number >= slabs) return false
+    next = outboundFrom(number)
+    end = outboundFrom(number + 1)
+    slab.copyOutbound(points, outboundOrder, next, end)
+    slab.copyInbound(sorted, inboundOrder, inboundFrom(number), inboundFrom(number + 1))
     true
-  }
-
-  private def copyOutbound(): Unit = {
-    var k = 0
-    while (k < end - next) {
-      val trip = outboundOrder(next + k)
-      copyPoints(points, trip, outboundPoints, k)
-      outboundPlaces(k * 4) = table.degrees(trip, PickupLat)
-      outboundPlaces(k * 4 + 1) = turn(table.degrees(trip, PickupLon))
-      outboundPlaces(k * 4 + 2) = table.degrees(trip, DropoffLat)
-      outboundPlaces(k * 4 + 3) = turn(table.degrees(trip, DropoffLon))
-      outboundTimes(k) = words(trip * Words + Dropoff)
-      k += 1
-    }
-  }
-
-  /** Copies the slab's inbound trips, returns in how many cells they begin. */
-  private def copyInbound(): Int = {
-    val from = inboundFrom(slab)
-    val count = inboundFrom(slab + 1) - from
-    val shift = bandBits + lonBits
-    val mask = (1L << shift) - 1
-    var distinct = 0
-    var before = -1L
-    var k = 0
-    while (k < count) {
-      val at = inboundOrder(from + k)
-      val key = inboundKeys(at)
-      copyPoints(inboundPoints, at, slabPoints, k)
-      slabKeys(k) = (key & mask).toInt
-      slabTimes(k) = inboundTimes(at)
-      slabTrips(k) = inboundTrips(at)
-      if ((key >>> shift) != before) {
-        before = key >>> shift
-        distinct += 1
-      }
-      k += 1
-    }
-    distinct
-  }
-
-  private def listCells(): Unit = {
-    val from = inboundFrom(slab)
-    val count = inboundFrom(slab + 1) - from
-    val shift = bandBits + lonBits
-    var before = -1L
-    var start = 0
-    var k = 0
-    while (k <= count) {
-      val cell = if (k == count) -1L else inboundKeys(inboundOrder(from + k)) >>> shift
-      if (cell != before) {
-        if (k > 0) directory.put(before, start, k, slabKeys, lonBits)
-        before = cell
-        start = k
-      }
-      k += 1
-    }
   }
 
   /** Appends the pairs of one outbound trip. */
   private def look(at: Int, trip: Int): Unit = {
-    findStretches(outboundPlaces(at * 4), outboundPlaces(at * 4 + 1))
+    findStretches(slab.outboundPlaces(at * 4), slab.outboundPlaces(at * 4 + 1))
     if (stretches == 0) return
-    val lat = outboundPlaces(at * 4 + 2)
-    val turned = outboundPlaces(at * 4 + 3)
+    val lat = slab.outboundPlaces(at * 4 + 2)
+    val turned = slab.outboundPlaces(at * 4 + 3)
     val cosLat = Sphere.nearCosine(lat)
-    var row = cells.of(lat - search.wideDegrees)
-    val lastRow = cells.of(lat + search.wideDegrees)
+    var row = grid.cells.of(lat - search.wideDegrees)
+    val lastRow = grid.cells.of(lat + search.wideDegrees)
     while (row <= lastRow) {
-      val half = cells.halfTurn(row, lat, cosLat, search)
+      val half = grid.cells.halfTurn(row, lat, cosLat, search)
       if (half >= 0) {
-        val round = cellsRound(row)
+        val round = grid.cellsRound(row)
         var c = Math.floor((turned - half) * round).toInt
         var stop = Math.floor((turned + half) * round).toInt
         if (half >= 0.5 || stop - c >= round) {
@@ -385,8 +230,8 @@ final class PairFinder(table: TripTable, search: Search) {
         }
         while (c <= stop) {
           val col = if (c < 0) c + round else if (c >= round) c - round else c
-          if (col >= firstCol && col <= lastCol) {
-            val slot = directory.slotOf(cellKey(row, col))
+          if (col >= grid.firstCol && col <= grid.lastCol) {
+            val slot = slab.directory.slotOf(grid.cell(row, col))
             if (slot >= 0) scanCell(at, trip, slot)
           }
           c += 1
@@ -400,39 +245,39 @@ final class PairFinder(table: TripTable, search: Search) {
   private def findStretches(lat: Double, turned: Double): Unit = {
     stretches = 0
     val cosLat = Sphere.nearCosine(lat)
-    var row = bands.of(lat - search.wideDegrees)
-    val lastRow = bands.of(lat + search.wideDegrees)
+    var row = grid.bands.of(lat - search.wideDegrees)
+    val lastRow = grid.bands.of(lat + search.wideDegrees)
     while (row <= lastRow) {
-      val half = bands.halfTurn(row, lat, cosLat, search)
-      if (half >= 0.5) addStretch(row, 0, lastStep)
+      val half = grid.bands.halfTurn(row, lat, cosLat, search)
+      if (half >= 0.5) addStretch(row, 0, grid.lastStep)
       else if (half >= 0) {
-        addStretch(row, step(turned - half), step(turned + half))
-        if (turned - half < 0) addStretch(row, step(turned - half + 1), lastStep)
-        if (turned + half >= 1) addStretch(row, 0, step(turned + half - 1))
+        addStretch(row, grid.step(turned - half), grid.step(turned + half))
+        if (turned - half < 0) addStretch(row, grid.step(turned - half + 1), grid.lastStep)
+        if (turned + half >= 1) addStretch(row, 0, grid.step(turned + half - 1))
       }
       row += 1
     }
   }
 
   private def addStretch(row: Int, low: Int, high: Int): Unit =
-    if (low <= lastStep && high >= 0) {
+    if (low <= grid.lastStep && high >= 0) {
       if (stretches == stretchLow.length) {
         stretchLow = Arrays.copyOf(stretchLow, 2 * stretches)
         stretchHigh = Arrays.copyOf(stretchHigh, 2 * stretches)
       }
-      stretchLow(stretches) = row << lonBits | Math.max(low, 0)
-      stretchHigh(stretches) = row << lonBits | Math.min(high, lastStep)
+      stretchLow(stretches) = row << grid.lonBits | Math.max(low, 0)
+      stretchHigh(stretches) = row << grid.lonBits | Math.min(high, grid.lastStep)
       stretches += 1
     }
 
   private def scanCell(outboundAt: Int, trip: Int, slot: Int): Unit = {
-    val keys = slabKeys
-    val cell = directory
+    val keys = slab.keys
+    val cell = slab.directory
     var s = 0
     while (s < stretches) {
       val low = stretchLow(s)
       val high = stretchHigh(s)
-      val range = cell.rangeOf(slot, low >>> lonBits)
+      val range = cell.rangeOf(slot, low >>> grid.lonBits)
       val to = range.toInt
       var at = (range >>> 32).toInt
       var before = to
@@ -447,17 +292,17 @@ final class PairFinder(table: TripTable, search: Search) {
   }
 
   private def scan(outboundAt: Int, trip: Int, from: Int, to: Int, high: Int): Unit = {
-    val keys = slabKeys
-    val near = slabPoints
-    val times = slabTimes
+    val keys = slab.keys
+    val near = slab.points
+    val times = slab.times
     val base = outboundAt * 6
-    val px = outboundPoints(base)
-    val py = outboundPoints(base + 1)
-    val pz = outboundPoints(base + 2)
-    val dx = outboundPoints(base + 3)
-    val dy = outboundPoints(base + 4)
-    val dz = outboundPoints(base + 5)
-    val dropoff = outboundTimes(outboundAt)
+    val px = slab.outboundPoints(base)
+    val py = slab.outboundPoints(base + 1)
+    val pz = slab.outboundPoints(base + 2)
+    val dx = slab.outboundPoints(base + 3)
+    val dy = slab.outboundPoints(base + 4)
+    val dz = slab.outboundPoints(base + 5)
+    val dropoff = slab.outboundTimes(outboundAt)
     val windowUs = search.windowUs
     val beyond = outside
     val surely = inside
@@ -476,7 +321,7 @@ final class PairFinder(table: TripTable, search: Search) {
           val w = near(j + 5) - pz
           val h = u * u + v * v + w * w
           if (h <= beyond) {
-            val other = slabTrips(at)
+            val other = slab.trips(at)
             if (words(other * Words + Id) != words(trip * Words + Id) &&
               ((g < surely && h < surely) || isClose(trip, other))) add(trip, other)
           }
@@ -510,15 +355,9 @@ object PairFinder {
   /** Pairs found before a batch is handed over; one trip's pairs are never cut. */
   val Batch = 4096
 
-  /** Shape of cells and bands, in radii and at least so many degrees; measured on 24 real days. */
-  val CellRadii: Double = 2
-  val BandRadii: Double = 1
+  /** Measured on 24 real days. */
   val SlabsPerWindow: Int = 2
-  val leastCell: Double = Math.toDegrees(400 / Sphere.EarthRadiusM)
-  val leastBand: Double = Math.toDegrees(200 / Sphere.EarthRadiusM)
 
   /** So few keys are compared one by one: cheaper than guessing which half they are in. */
   private val Step = 8
-
-  def bits(largest: Int): Int = 32 - Integer.numberOfLeadingZeros(largest)
 }

@@ -64,3 +64,17 @@ final class TripPoints(table: TripTable, search: Search) {
     outside = if (search.everywhere) Float.PositiveInfinity else ((chord + hair) * (chord + hair)).toFloat
   }
 }
+
+object TripPoints {
+  /** Copies the six numbers of trip `i` to the place of trip `k`. */
+  def copy(from: Array[Float], i: Int, to: Array[Float], k: Int): Unit = {
+    val f = i * 6
+    val t = k * 6
+    to(t) = from(f)
+    to(t + 1) = from(f + 1)
+    to(t + 2) = from(f + 2)
+    to(t + 3) = from(f + 3)
+    to(t + 4) = from(f + 4)
+    to(t + 5) = from(f + 5)
+  }
+}

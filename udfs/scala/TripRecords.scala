@@ -79,6 +79,9 @@ final class ChunkBuilder(role: Int, chunkRecords: Int) {
 final class TripTable(val words: Array[Long], val roles: Array[Byte], val count: Int) {
   def degrees(record: Int, word: Int): Double =
     java.lang.Double.longBitsToDouble(words(record * TripRecords.Words + word))
+
+  def isOutbound(record: Int): Boolean = (roles(record) & TripRecords.Outbound) != 0
+  def isInbound(record: Int): Boolean = (roles(record) & TripRecords.Inbound) != 0
 }
 
 object TripTable {
