@@ -65,6 +65,7 @@ EXTRAS = {
     "schedule": [
         # Dagster's asset API is stable within a major only.
         "dagster>=1.13,<2",
+        "dagster-webserver>=1.13,<2",
     ],
 }
 
@@ -74,6 +75,10 @@ JOBS = [
     "return-trips-stream",
     "make-trips",
     "draw-return-trips",
+    "check-quality",
+    "replay-rejected",
+    "maintain",
+    "status",
     "describe-tables",
 ]
 SCRIPTS = {f"roundtrip-{name}": f"jobs.{name.replace('-', '_')}:main" for name in JOBS}
@@ -156,7 +161,7 @@ setup(
     ],
     package_dir={"spark_conf": "spark-conf"},
     package_data={
-        "": ["*.css", "*.csv", "*.toml"],
+        "": ["*.css", "*.csv", "*.toml", "*.yaml"],
         "spark_conf": ["*.conf", "*.properties"],
         "udfs": [JAR.name],
     },
