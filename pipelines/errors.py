@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class UsageError(ValueError):
     """What was asked for makes no sense or contradicts what is there: exit code 2."""
 
 
 class DataRefused(ValueError):
-    """The data must not be processed: exit code 3, and no table of data was changed."""
+    """The data must not be processed: exit code 3, and no table of data was changed.
+
+    `page` is a file that shows why, where there is one.
+    """
+
+    def __init__(self, message: str, page: Path | None = None) -> None:
+        super().__init__(message)
+        self.page = page

@@ -1,7 +1,7 @@
 """What a table is: each table of the lake declared once, as a constant."""
 
-from schemas.ops import RUNS
-from schemas.table import Column, Expectation, SchemaMismatch, Table
+from schemas.ops import QUALITY_RESULTS, RUNS
+from schemas.table import Column, Expectation, SchemaMismatch, Table, between
 from schemas.trips import (
     DELIVERIES,
     RETURN_TRIP_MATCHES,
@@ -23,11 +23,13 @@ TABLES: tuple[Table, ...] = (
     RETURN_TRIPS_LIVE,
     RETURN_TRIP_STATS,
     RUNS,
+    QUALITY_RESULTS,
 )
 """Every table of the lake, in the order in which data flows through them."""
 
 __all__ = [
     "DELIVERIES",
+    "QUALITY_RESULTS",
     "RETURN_TRIPS",
     "RETURN_TRIPS_LIVE",
     "RETURN_TRIP_MATCHES",
@@ -41,4 +43,5 @@ __all__ = [
     "Expectation",
     "SchemaMismatch",
     "Table",
+    "between",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyspark.sql.types import MapType
 
-from schemas.table import BIGINT, DOUBLE, STRING, TIMESTAMP, Column, Table
+from schemas.table import BIGINT, BOOLEAN, DOUBLE, STRING, TIMESTAMP, Column, Table
 
 RUNS = Table(
     name="ops.runs",
@@ -28,4 +28,30 @@ RUNS = Table(
     ),
     key=("run_id", "event"),
     checks={"known_event": "event IN ('start', 'end')"},
+)
+
+QUALITY_RESULTS = Table(
+    name="ops.quality_results",
+    comment="One row for each expectation that a run of check_quality looked at.",
+    columns=(
+        Column("run_id", STRING, "run that checked, see ops.runs", nullable=False),
+        Column("at", TIMESTAMP, "when", "UTC", nullable=False),
+        Column("checked", STRING, "table that was checked", nullable=False),
+        Column("version", BIGINT, "its version", nullable=False),
+        Column("start", TIMESTAMP, "the interval checked begins; null: the whole table", "UTC"),
+        Column("end", TIMESTAMP, "and ends before this time", "UTC"),
+        Column("batch", STRING, "rows looked at: the table's, or figures of them", nullable=False),
+        Column("expectation", STRING, "type of the expectation", nullable=False),
+        Column("arguments", STRING, "its arguments, JSON", nullable=False),
+        Column("level", STRING, "error stops the pipeline, warn is only told", nullable=False),
+        Column("success", BOOLEAN, "whether it held", nullable=False),
+        Column("rows", BIGINT, "rows looked at; null where that is no matter of rows"),
+        Column("unexpected", BIGINT, "rows that were otherwise"),
+        Column("unexpected_share", DOUBLE, "of the rows that have a value", "0 to 1"),
+        Column("observed", STRING, "what was seen, for expectations on all rows at once"),
+        Column("examples", STRING, "some values that were otherwise, JSON"),
+    ),
+    key=("run_id", "batch", "expectation", "arguments"),
+    checks={"known_level": "level IN ('warn', 'error')"},
+    time="at",
 )

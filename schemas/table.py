@@ -9,6 +9,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql.types import (
+    BooleanType,
     DataType,
     DateType,
     DoubleType,
@@ -20,7 +21,7 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-BIGINT, DATE, DOUBLE = LongType(), DateType(), DoubleType()
+BIGINT, BOOLEAN, DATE, DOUBLE = LongType(), BooleanType(), DateType(), DoubleType()
 INT, STRING, TIMESTAMP = IntegerType(), StringType(), TimestampType()
 
 
@@ -47,12 +48,24 @@ class Column:
 class Expectation:
     """A Great Expectations expectation by its type name and arguments, as data.
 
-    `level` is "error" where a violation must stop the pipeline, "warn" where it should be seen.
+    `level` is "error" where a violation must stop the pipeline, "warn" where it should be seen;
+    `description` says in words what the type and the arguments do not.
     """
 
     type: str
     kwargs: Mapping[str, Any]
     level: str = "error"
+    description: str | None = None
+
+
+def between(
+    column: str, low: float | None, high: float | None, *, mostly: float = 1.0, level: str = "error"
+) -> Expectation:
+    """Values lie from `low` to `high`, both included, in a share of at least `mostly`; NULL may."""
+    kwargs: dict[str, Any] = {"column": column, "min_value": low, "max_value": high}
+    if mostly < 1.0:
+        kwargs["mostly"] = mostly
+    return Expectation("expect_column_values_to_be_between", kwargs, level)
 
 
 @dataclass(frozen=True)
@@ -61,7 +74,8 @@ class Table:
 
     `name` is "layer.table" and lies at LAKE/layer/table. `checks` maps the name of a CHECK
     constraint to its SQL; a CHECK that yields NULL fails, so those on nullable columns say
-    "x IS NULL OR ...". `properties` are Delta's, set when the table is created.
+    "x IS NULL OR ...". `properties` are Delta's, set when the table is created. `time` is the
+    column by which a row belongs to an interval.
     """
 
     name: str
@@ -72,14 +86,15 @@ class Table:
     checks: Mapping[str, str] = field(default_factory=dict)
     expectations: tuple[Expectation, ...] = ()
     properties: Mapping[str, str] = field(default_factory=dict)
+    time: str | None = None
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
         if len(set(names)) != len(names):
             raise ValueError(f"{self.name}: a column is declared twice")
-        unknown = sorted({*self.key, *self.cluster_by} - set(names))
-        if unknown:
-            raise ValueError(f"{self.name}: key or clustering names no column: {unknown}")
+        named = {*self.key, *self.cluster_by, *([self.time] if self.time else [])}
+        if unknown := sorted(named - set(names)):
+            raise ValueError(f"{self.name}: key, clustering or time names no column: {unknown}")
 
     @property
     def relative_path(self) -> str:

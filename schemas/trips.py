@@ -6,7 +6,17 @@ from dataclasses import replace
 
 from pyspark.sql.types import ArrayType, MapType
 
-from schemas.table import BIGINT, DATE, DOUBLE, INT, STRING, TIMESTAMP, Column, Expectation, Table
+from schemas.table import (
+    BIGINT,
+    DATE,
+    DOUBLE,
+    INT,
+    STRING,
+    TIMESTAMP,
+    Column,
+    Table,
+    between,
+)
 
 _FILE_ID = Column(
     "file_id", STRING, "SHA-256 of the file's uncompressed content, hexadecimal", nullable=False
@@ -23,15 +33,6 @@ def _lat(name: str, comment: str) -> Column:
 
 def _lon(name: str, comment: str) -> Column:
     return Column(name, DOUBLE, comment, "degrees east, WGS84", nullable=False)
-
-
-def _between(column: str, low: float, high: float, mostly: float = 1.0) -> Expectation:
-    kwargs = {"column": column, "min_value": low, "max_value": high}
-    if mostly < 1.0:
-        kwargs["mostly"] = mostly
-    return Expectation(
-        "expect_column_values_to_be_between", kwargs, "error" if mostly == 1.0 else "warn"
-    )
 
 
 DELIVERIES = Table(
@@ -100,13 +101,13 @@ TRIPS = Table(
         "dropoff_on_earth": "abs(dropoff_lat) <= 90 AND abs(dropoff_lon) <= 180",
     },
     expectations=(
-        Expectation("expect_column_values_to_be_unique", {"column": "trip_id"}),
-        _between("distance_mi", 0, 100, mostly=0.99),
-        _between("fare_usd", 0, 500, mostly=0.99),
-        _between("passengers", 0, 9, mostly=0.99),
+        between("distance_mi", 0, 100, mostly=0.99, level="warn"),
+        between("fare_usd", 0, 500, mostly=0.99, level="warn"),
+        between("passengers", 0, 9, mostly=0.99, level="warn"),
     ),
     # Who works on the trips of a day wants to know what has come since.
     properties={"delta.enableChangeDataFeed": "true"},
+    time="dropoff_at",
 )
 
 TRIPS_REJECTED = Table(
@@ -146,12 +147,7 @@ RETURN_TRIPS = Table(
         "waits": "wait_s > 0",
         "gaps_below_radius": "greatest(dropoff_gap_m, pickup_gap_m) < radius_m",
     },
-    expectations=(
-        Expectation(
-            "expect_compound_columns_to_be_unique", {"column_list": ["trip_id", "return_trip_id"]}
-        ),
-        _between("wait_s", 0, 8 * 3600),
-    ),
+    time="dropoff_at",
 )
 
 RETURN_TRIP_MATCHES = Table(
@@ -182,7 +178,7 @@ RETURN_TRIP_MATCHES = Table(
             "radius_m IS NULL OR greatest(dropoff_gap_m, pickup_gap_m) < radius_m"
         ),
     },
-    expectations=(Expectation("expect_column_values_to_be_unique", {"column": "trip_id"}),),
+    time="dropoff_at",
 )
 
 RETURN_TRIPS_LIVE = replace(
@@ -217,5 +213,5 @@ RETURN_TRIP_STATS = Table(
         "no_more_than_all": "trips_with_return <= trips AND trips_with_return <= pairs",
         "share": "share_with_return BETWEEN 0 AND 1",
     },
-    expectations=(_between("share_with_return", 0, 0.9, mostly=0.99),),
+    time="hour_at",
 )

@@ -124,7 +124,7 @@ class Outcome:
 
     `rows` is the number of rows that there should be, going by the numbers that they carry: those
     of a file count from 0. `reasons` and `unparsable` count rejected rows by reason, and accepted
-    rows by column.
+    rows by column; `days` counts accepted rows by the day of the pickup, as in 2015-12-01.
     """
 
     rows: int = 0
@@ -134,6 +134,7 @@ class Outcome:
     shifted: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     unparsable: Counter[str] = field(default_factory=Counter)
+    days: Counter[str] = field(default_factory=Counter)
 
     def __add__(self, other: Outcome) -> Outcome:
         return Outcome(
@@ -144,6 +145,7 @@ class Outcome:
             self.shifted + other.shifted,
             self.reasons + other.reasons,
             self.unparsable + other.unparsable,
+            self.days + other.days,
         )
 
 
@@ -152,17 +154,24 @@ def outcomes(classified: DataFrame) -> dict[str, Outcome]:
 
     Files without a data row are not in it.
     """
-    kinds = classified.groupBy("file_id", "reasons", "unparsable").agg(
+    day = F.when(F.col("reasons").isNull(), F.col("day").cast("string")).alias("day")
+    kinds = classified.groupBy("file_id", "reasons", "unparsable", day).agg(
         F.count(F.lit(1)).alias("count"),
         F.count_if("shifted").alias("shifted"),
         F.max("source_row").alias("last"),
     )
     found: dict[str, Outcome] = {}
     last: dict[str, int] = {}
-    for file_id, reasons, unparsable, count, shifted, last_row in kinds.collect():
+    for file_id, reasons, unparsable, of_day, count, shifted, last_row in kinds.collect():
         if reasons is None:
             empty = Counter(dict.fromkeys(unparsable or (), count))
-            of = Outcome(read=count, accepted=count, shifted=shifted, unparsable=empty)
+            of = Outcome(
+                read=count,
+                accepted=count,
+                shifted=shifted,
+                unparsable=empty,
+                days=Counter({of_day: count}),
+            )
         else:
             why = Counter(dict.fromkeys(reasons, count))
             of = Outcome(read=count, rejected=count, reasons=why)
