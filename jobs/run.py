@@ -35,6 +35,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.lake import Lake
+from jobs.redaction import redacted
 from jobs.session import SetupError, code_version, open_session
 from pipelines.errors import DataRefused, UsageError
 from schemas import RUNS, SchemaMismatch, Table
@@ -143,7 +144,9 @@ def run_job(
     except (UsageError, SetupError) as e:
         log(f"{job}: {e}")
         code = EXIT_USAGE if isinstance(e, UsageError) else EXIT_FAILED
-        print(json.dumps({"job": job, "outcome": _OUTCOMES[code], "error": str(e)}), flush=True)
+        line = {"job": job, "outcome": _OUTCOMES[code], "error": redacted(str(e))}
+        print(json.dumps(line), flush=True)
+        _report(line)
         return code
     spark.sparkContext.setLogLevel("ERROR")
     run = Run(job, args, spark)
@@ -161,15 +164,17 @@ def run_job(
         code, error = EXIT_USAGE, str(e)
     except DataRefused as e:
         code, error = EXIT_REFUSED, str(e)
+        fields = {"page": str(e.page)} if e.page else {}
     except SchemaMismatch as e:
         code, error = EXIT_FAILED, str(e)
     except KeyboardInterrupt:
         code, error = EXIT_FAILED, "interrupted"
     except Exception as e:
         if not _is_of_environment(e):
-            traceback.print_exc()
+            log(traceback.format_exc())
         code, error = EXIT_FAILED, _first_line(e)
     if error is not None:
+        error = redacted(error)
         log(f"{job}: {error}")
     run.seconds["total"] = round(time.perf_counter() - start, 3)
     try:
@@ -178,7 +183,7 @@ def run_job(
     except Exception as e:
         log(f"{job}: the end of this run could not be recorded in {RUNS.name}: {_first_line(e)}")
         code = code or EXIT_FAILED
-    line = {
+    outcome: dict[str, Any] = {
         "job": job,
         "run_id": run.run_id,
         "outcome": _OUTCOMES[code],
@@ -189,13 +194,24 @@ def run_job(
         "tables_in": run.tables_in,
         "tables_out": run.tables_out,
     }
-    print(json.dumps(line), flush=True)
+    print(json.dumps(outcome), flush=True)
+    _report(outcome)
     return code
 
 
 def log(text: str) -> None:
     """Progress and errors, for people: standard error."""
-    print(text, file=sys.stderr, flush=True)
+    print(redacted(text), file=sys.stderr, flush=True)
+
+
+def _report(line: Mapping[str, Any]) -> None:
+    """Tell the same to Dagster, where a step of its launched this process."""
+    if "DAGSTER_PIPES_CONTEXT" not in os.environ:
+        return
+    from dagster_pipes import open_dagster_pipes  # where it launches, it is installed
+
+    with open_dagster_pipes() as pipes:
+        pipes.report_custom_message(line)
 
 
 def _first_line(error: BaseException) -> str:
@@ -232,7 +248,7 @@ def _java_classes(exception: Any) -> set[str]:
 
 
 def _record(run: Run, event: str, outcome: str, error: str | None) -> None:
-    arguments = json.dumps(vars(run.args), default=str, sort_keys=True)
+    arguments = redacted(json.dumps(vars(run.args), default=str, sort_keys=True))
     versions = {
         "roundtrip": code_version(),
         "spark": pyspark.__version__,
