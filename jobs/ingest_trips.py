@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from functools import reduce
 from operator import add
 from typing import Any
 
 from pyspark.sql import functions as F
 
-from jobs.arguments import box, duration
-from jobs.ingestion import Delivery, Rules, counts_in_tables, ingest
+from jobs.ingestion import Delivery, counts_in_tables, ingest
 from jobs.run import Run, log, parser, run_job
+from jobs.trip_rules import A_DAY, NEW_YORK, Rules, add_rules, layouts_of
 from pipelines.errors import DataRefused
-from pipelines.trips.clean import Box, Outcome, check_time_formats
-from pipelines.trips.layouts import Layout, builtin_layouts, read_layout
+from pipelines.trips.clean import Outcome
+from pipelines.trips.layouts import Layout
 from pipelines.trips.sources import FileRefused, SourceFile, content_id, find_files, inspect
 from schemas import DELIVERIES, TRIPS, TRIPS_RAW, TRIPS_REJECTED
 
@@ -45,30 +45,7 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument(
         "files", nargs="+", metavar="FILE", help="file, folder or glob; a path or any Hadoop URL"
     )
-    made.add_argument(
-        "--mapping",
-        action="append",
-        default=[],
-        metavar="FILE.toml",
-        help="layout of another source, tried before the built-in ones; may be repeated",
-    )
-    made.add_argument(
-        "--timezone", metavar="ZONE", help="time zone of the files' clocks, over the layout's own"
-    )
-    made.add_argument(
-        "--box",
-        type=box,
-        default=Box(40, -75, 42, -72),
-        metavar="MIN_LAT,MIN_LON,MAX_LAT,MAX_LON",
-        help="where a trip must begin and end, borders included (default 40,-75,42,-72)",
-    )
-    made.add_argument(
-        "--max-duration",
-        type=duration,
-        default=timedelta(hours=24),
-        metavar="TIME",
-        help="a trip as long as this or longer is rejected (default 24h)",
-    )
+    add_rules(made, box_default=NEW_YORK, duration_default=A_DAY)
     made.add_argument(
         "--again",
         action="store_true",
@@ -79,10 +56,7 @@ def arguments() -> argparse.ArgumentParser:
 
 def body(run: Run) -> Mapping[str, Any]:
     with run.step("check headers"):
-        own = [read_layout(path) for path in run.args.mapping]
-        for layout in own:
-            check_time_formats(run.spark, layout)
-        layouts = [x.in_timezone(run.args.timezone) for x in (*own, *builtin_layouts())]
+        layouts = layouts_of(run)
         files = _inspect_all(run, find_files(run.spark, run.args.files), layouts)
     with run.step("hash content"):
         deliveries = _by_content(run, files)
@@ -103,6 +77,7 @@ def body(run: Run) -> Mapping[str, Any]:
         "rejected_by_reason": total.reasons,
         "unparsable_optional": total.unparsable,
         "times_shifted_out_of_spring_gap": total.shifted,
+        "days": dict(sorted((total.days + _days(run, same)).items())),
     }
 
 
@@ -180,6 +155,15 @@ def _not_done(run: Run, deliveries: Sequence[Delivery]) -> tuple[list[Delivery],
             run.lake.merge(DELIVERIES, changed)
         same.append(d)
     return todo, same
+
+
+def _days(run: Run, same: Sequence[Delivery]) -> Counter[str]:
+    """Trips by day of files that were there before: a run may wait for them none the less."""
+    if not same:
+        return Counter()
+    mine = F.col("file_id").isin([d.file_id for d in same])
+    days = run.lake.read(TRIPS).where(mine).groupBy("day").count().collect()
+    return Counter({str(r["day"]): r["count"] for r in days})
 
 
 def _batches(todo: Sequence[Delivery]) -> Iterator[list[Delivery]]:

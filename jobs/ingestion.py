@@ -8,9 +8,8 @@ copies and losses are told.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import reduce
 
 from pyspark import StorageLevel
@@ -19,8 +18,9 @@ from pyspark.sql import functions as F
 
 from jobs.lake import Lake
 from jobs.run import Run, log
+from jobs.trip_rules import Rules
 from pipelines.errors import DataRefused
-from pipelines.trips.clean import Box, Outcome, classify, outcomes, rejected_of, trips_of
+from pipelines.trips.clean import Outcome, classify, outcomes, rejected_of, trips_of
 from pipelines.trips.layouts import Recognised
 from pipelines.trips.rows import read_rows
 from pipelines.trips.sources import SourceFile, has_changed
@@ -39,19 +39,6 @@ class Delivery:
     @property
     def name(self) -> str:
         return self.file.path.rsplit("/", 1)[-1]
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What decides whether a row is a trip, as far as a run may choose it."""
-
-    box: Box
-    max_duration_s: float
-    timezone: str
-
-    def as_json(self) -> str:
-        """As bronze.deliveries records it."""
-        return json.dumps({**asdict(self), "box": list(asdict(self.box).values())}, sort_keys=True)
 
 
 def ingest(run: Run, batch: Sequence[Delivery], rules: Mapping[str, Rules]) -> dict[str, Outcome]:
@@ -124,7 +111,7 @@ def _check_unchanged(run: Run, batch: Sequence[Delivery]) -> None:
     changed = [d for d in batch if has_changed(run.spark, d.file)]
     if changed:
         ids = [d.file_id for d in changed]
-        run.lake.replace(TRIPS_RAW, run.lake.read(TRIPS_RAW).limit(0), _where(ids))
+        run.lake.replace(TRIPS_RAW, run.lake.read(TRIPS_RAW).limit(0), sql_of_files(ids))
         names = ", ".join(d.file.path for d in changed)
         raise DataRefused(f"{names} changed while it was read: run again when it is complete")
 
@@ -152,12 +139,13 @@ def _put(lake: Lake, table: Table, rows: DataFrame, ids: Sequence[str]) -> None:
     """Append the files' rows, or replace what an unfinished run left of them."""
     mine = F.col("file_id").isin(list(ids))
     if lake.exists(table) and not lake.read(table).where(mine).isEmpty():
-        lake.replace(table, rows, _where(ids))
+        lake.replace(table, rows, sql_of_files(ids))
     else:
         lake.append(table, rows)
 
 
-def _where(ids: Sequence[str]) -> str:
+def sql_of_files(ids: Sequence[str]) -> str:
+    """The rows of these files, as SQL."""
     quoted = ", ".join(f"'{i}'" for i in ids)  # hexadecimal digests: nothing to escape
     return f"file_id IN ({quoted})"
 
@@ -188,7 +176,7 @@ def _check_unique(lake: Lake, classified: DataFrame, ids: Sequence[str], rows: i
 
 def _keep_one_copy(lake: Lake, ids: Sequence[str]) -> None:
     raw = lake.read(TRIPS_RAW).where(F.col("file_id").isin(list(ids)))
-    lake.replace(TRIPS_RAW, raw.dropDuplicates(["file_id", "source_row"]), _where(ids))
+    lake.replace(TRIPS_RAW, raw.dropDuplicates(["file_id", "source_row"]), sql_of_files(ids))
 
 
 def _settle(run: Run, classified: DataFrame, found: Mapping[str, Outcome]) -> None:
@@ -203,8 +191,8 @@ def _settle(run: Run, classified: DataFrame, found: Mapping[str, Outcome]) -> No
     if held != expected:
         log(f"{run.job}: another run ingested the same file: keeping one copy of its rows")
         _keep_one_copy(run.lake, ids)
-        run.lake.replace(TRIPS_REJECTED, rejected_of(classified), _where(ids))
-        run.lake.replace(TRIPS, trips_of(classified), _where(ids))
+        run.lake.replace(TRIPS_REJECTED, rejected_of(classified), sql_of_files(ids))
+        run.lake.replace(TRIPS, trips_of(classified), sql_of_files(ids))
         held = counts_in_tables(run.lake, ids)
     for i, (read, accepted, rejected) in held.items():
         if held[i] != expected[i] or read != accepted + rejected:
