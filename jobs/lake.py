@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import random
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from pipelines.errors import UsageError
 from schemas import SchemaMismatch, Table
@@ -173,9 +176,11 @@ class Lake:
     def set_properties(self, table: Table, properties: Mapping[str, str]) -> None:
         """Set table properties; keys and values are quoted, never trusted as SQL."""
         pairs = ", ".join(f"{_quoted(k)} = {_quoted(v)}" for k, v in properties.items())
-        name = f"delta.`{self.path(table)}`"
-        alter = f"ALTER TABLE {name} SET TBLPROPERTIES ({pairs})"
+        alter = f"ALTER TABLE {self._sql_name(table)} SET TBLPROPERTIES ({pairs})"
         self._write(table, lambda: self.spark.sql(alter))
+
+    def _sql_name(self, table: Table) -> str:
+        return f"delta.`{self.path(table)}`"  # check_root refuses a ` in it
 
     def append(self, table: Table, rows: DataFrame) -> None:
         """Add rows. Never conflicts with another append."""
@@ -205,6 +210,35 @@ class Lake:
             found.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
 
         self._write(table, merge)
+
+    def optimize(self, table: Table) -> None:
+        """Rewrite small files into large ones, clustered as declared; the rows stay as they are."""
+        target = DeltaTable.forPath(self.spark, self.path(table))
+        self._write(table, lambda: target.optimize().executeCompaction())
+
+    def size(self, table: Table) -> tuple[int, int]:
+        """Files of the newest version, and their bytes."""
+        detail = DeltaTable.forPath(self.spark, self.path(table)).detail()
+        row = detail.select("numFiles", "sizeInBytes").collect()[0]
+        return int(row[0]), int(row[1])
+
+    def vacuum(self, table: Table, retention: timedelta, *, dry_run: bool) -> int:
+        """Remove the files that no version younger than `retention` needs; how many those are.
+
+        Delta refuses less than the table's own retention, a week.
+        """
+        hours = math.ceil(retention / timedelta(hours=1))
+        sql = f"VACUUM {self._sql_name(table)} RETAIN {hours} HOURS"
+        files = self.spark.sql(f"{sql} DRY RUN").count()
+        if not dry_run:
+            self._write(table, lambda: self.spark.sql(sql))
+        return files
+
+    def written_at(self, table: Table) -> datetime:
+        """When the newest version was committed."""
+        history = DeltaTable.forPath(self.spark, self.path(table)).history(1)
+        micros = history.select(F.unix_micros("timestamp")).collect()[0][0]
+        return datetime.fromtimestamp(micros / 1e6, UTC)
 
     def checkpoint(self, name: str) -> str:
         """Where the stream of that name keeps its checkpoint: beside the tables, hidden."""
