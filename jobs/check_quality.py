@@ -1,0 +1,260 @@
+"""A table is checked against what is expected of it; results become ops.quality_results and a page.
+
+A gate: exit code 3 where an expectation of level `error` does not hold, so whatever comes after it
+in a pipeline does not run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs.arguments import moment
+from jobs.pair_table import WINDOW_S
+from jobs.quality import Checker, Verdict, worst
+from jobs.run import Run, parser, run_job
+from pipelines.errors import DataRefused, UsageError
+from pipelines.quality import Batch
+from pipelines.quality.suites import suite_of
+from pipelines.trips.layouts import checked_timezone
+from pipelines.trips.quality import (
+    TRAILING_DAYS,
+    deliveries_by_file,
+    pairs_without_trips,
+    stats_against_pairs,
+    trips_by_day,
+)
+from pipelines.trips.return_trips.intervals import Interval, within
+from schemas import (
+    DELIVERIES,
+    QUALITY_RESULTS,
+    RETURN_TRIP_MATCHES,
+    RETURN_TRIP_STATS,
+    RETURN_TRIPS,
+    RETURN_TRIPS_LIVE,
+    TABLES,
+    TRIPS,
+    TRIPS_REJECTED,
+    Table,
+)
+from schemas.frames import frame_of
+
+JOB = "check_quality"
+
+CHECKED = {t.name: t for t in TABLES if t.name.split(".")[0] in ("silver", "gold")}
+
+
+def arguments() -> argparse.ArgumentParser:
+    made = parser(
+        "Check a table of a lake against what is expected of it.",
+        "  spark-submit jobs/check_quality.py silver.trips --lake lake --start 2015-12-01 \\\n"
+        "      --end 2015-12-02\n"
+        "  exit code 0 where all is well or worth a warning at most, 3 where bad data must go no\n"
+        "  further; every result goes to ops.quality_results, quality/index.html shows them",
+    )
+    made.add_argument(
+        "table", metavar="TABLE", choices=sorted(CHECKED), help=f"one of {', '.join(CHECKED)}"
+    )
+    made.add_argument("--start", metavar="TIME", help="only rows from this time on (default: all)")
+    made.add_argument("--end", metavar="TIME", help="only rows before this time (default: all)")
+    made.add_argument(
+        "--timezone",
+        default="America/New_York",
+        metavar="ZONE",
+        help="zone of --start and --end (default America/New_York)",
+    )
+    made.add_argument(
+        "--docs",
+        type=Path,
+        default=Path("quality"),
+        metavar="DIR",
+        help="folder of the pages (default ./quality)",
+    )
+    return made
+
+
+def body(run: Run) -> Mapping[str, Any]:
+    args = run.args
+    table = CHECKED[args.table]
+    interval = _interval(args, table)
+    checker = Checker(args.docs, run_id=run.run_id)
+    with run.step("plan"):
+        batches = [_own_batch(run, table, interval), *_figures(run, table, interval)]
+    verdicts: list[Verdict] = []
+    for batch in batches:
+        with run.step(f"check {batch.name}"):
+            verdicts += checker.check(batch)
+    with run.step(f"write {QUALITY_RESULTS.name}"):
+        run.lake.append(QUALITY_RESULTS, _rows(run, table, interval, verdicts))
+        run.wrote(QUALITY_RESULTS)
+    _print_summary(run, verdicts, checker)
+    failed = [v for v in verdicts if not v.success]
+    run.rows.update(checked=max((v.rows or 0 for v in verdicts), default=0))
+    if stopping := [v for v in verdicts if v.stops]:
+        raise DataRefused(
+            f"{table.name} is not as it must be: {'; '.join(map(_said, stopping))} -- see "
+            f"{checker.index()}",
+            page=checker.index().resolve(),
+        )
+    return {
+        "quality": worst(verdicts),
+        "expectations": len(verdicts),
+        "not_met": [_said(v) for v in failed],
+        "page": str(checker.index().resolve()),
+    }
+
+
+def _interval(args: argparse.Namespace, table: Table) -> Interval | None:
+    checked_timezone(args.timezone)
+    start, end = (moment(x, args.timezone) if x else None for x in (args.start, args.end))
+    if start and end and start >= end:
+        raise UsageError(f"--start {args.start} is not before --end {args.end}")
+    if not start and not end:
+        return None
+    if table.time is None:
+        raise UsageError(f"{table.name} has no time by which --start and --end could choose rows")
+    return Interval(start, end)
+
+
+def _own_batch(run: Run, table: Table, interval: Interval | None) -> Batch:
+    rows = run.read(table)
+    return Batch(table.name, _within(rows, table, interval), suite_of(table))
+
+
+def _figures(run: Run, table: Table, interval: Interval | None) -> list[Batch]:
+    """Figures of the table, and of what it must agree with."""
+    pair_tables = (RETURN_TRIPS, RETURN_TRIP_MATCHES, RETURN_TRIPS_LIVE)
+    if table is TRIPS:
+        return [_by_day(run, interval), deliveries_by_file(_deliveries(run, interval))]
+    if table is TRIPS_REJECTED:
+        return [deliveries_by_file(run.read(DELIVERIES))]
+    if table in pair_tables:
+        pairs = _within(run.read(table), table, interval)
+        return [pairs_without_trips(pairs, _trips_around(run, table, interval))]
+    if table is RETURN_TRIP_STATS:
+        pairs = _within(run.read(RETURN_TRIPS), RETURN_TRIPS, interval)
+        return [stats_against_pairs(_within(run.read(table), table, interval), pairs)]
+    return []
+
+
+def _by_day(run: Run, interval: Interval | None) -> Batch:
+    """Figures by day, for the local days that lie in the interval."""
+    if interval is None:
+        return trips_by_day(run.read(TRIPS))
+    zone = ZoneInfo(run.args.timezone)
+    first = interval.start.astimezone(zone).date() if interval.start else None
+    last = None
+    if interval.end:
+        last = (interval.end - timedelta(microseconds=1)).astimezone(zone).date()
+    trips = run.read(TRIPS)
+    if first:
+        trips = trips.where(F.col("day") >= F.lit(first - timedelta(days=TRAILING_DAYS)))
+    if last:
+        trips = trips.where(F.col("day") <= F.lit(last))
+    return trips_by_day(trips, first=first, last=last)
+
+
+def _deliveries(run: Run, interval: Interval | None) -> DataFrame:
+    """Files with a trip in the interval, and those that have not brought a single one."""
+    deliveries = run.read(DELIVERIES)
+    if interval is None:
+        return deliveries
+    of_interval = _within(run.read(TRIPS), TRIPS, interval).select("file_id").distinct()
+    some = deliveries.join(of_interval, "file_id", "left_semi")
+    return some.unionByName(deliveries.where("rows_accepted = 0"))
+
+
+def _trips_around(run: Run, table: Table, interval: Interval | None) -> DataFrame:
+    """The trips that pairs of the interval may name: a return begins up to the window later."""
+    trips = run.read(TRIPS)
+    if interval is None:
+        return trips
+    window = timedelta(seconds=float(run.lake.properties(table)[WINDOW_S]))
+    late = interval.end + window if interval.end else None
+    if interval.start:
+        trips = trips.where(F.col("dropoff_at") >= F.lit(interval.start))
+    return trips.where(F.col("pickup_at") < F.lit(late)) if late else trips
+
+
+def _within(rows: DataFrame, table: Table, interval: Interval | None) -> DataFrame:
+    if interval is None or table.time is None:
+        return rows
+    return rows.where(within(table.time, [interval]))
+
+
+def _rows(
+    run: Run, table: Table, interval: Interval | None, verdicts: Sequence[Verdict]
+) -> DataFrame:
+    start, end = (interval.start, interval.end) if interval else (None, None)
+    rows = [
+        (
+            run.run_id,
+            datetime.now(UTC),
+            table.name,
+            run.tables_in[table.name],
+            start,
+            end,
+            v.batch,
+            v.expectation.type,
+            json.dumps(v.expectation.kwargs, sort_keys=True),
+            v.expectation.level,
+            v.success,
+            v.rows,
+            v.unexpected,
+            v.unexpected_share,
+            v.observed,
+            v.examples,
+        )
+        for v in verdicts
+    ]
+    return frame_of(run.spark, rows, QUALITY_RESULTS.struct)
+
+
+def _print_summary(run: Run, verdicts: Sequence[Verdict], checker: Checker) -> None:
+    print(f"\n{'batch':<30} {'expectation':<58} {'rows':>11} {'otherwise':>10}")
+    for v in verdicts:
+        mark = "" if v.success else f"  <- {v.expectation.level}"
+        rows = f"{v.rows:,}" if v.rows is not None else ""
+        otherwise = f"{v.unexpected:,}" if v.unexpected is not None else (v.observed or "")[:10]
+        print(f"{v.batch:<30} {_what(v)[:58]:<58} {rows:>11} {otherwise:>10}{mark}")
+    held = sum(v.success for v in verdicts)
+    print(f"\n{held} of {len(verdicts)} expectations are met: {worst(verdicts)}")
+    print(f"page: {checker.index().resolve()}")
+    print(", ".join(f"{k} {s:.1f} s" for k, s in run.seconds.items()) + "\n")
+
+
+def _what(v: Verdict) -> str:
+    """An expectation in few words."""
+    if v.expectation.description:
+        return v.expectation.description
+    kwargs = dict(v.expectation.kwargs)
+    column = kwargs.pop("column", None)
+    words = v.expectation.type.removeprefix("expect_").removeprefix("column_values_to_be_")
+    words = words.removeprefix("column_values_to_")
+    rest = ", ".join(f"{k} {x}" for k, x in kwargs.items() if x is not None and k != "column_set")
+    return " ".join(filter(None, [column, words.replace("_", " "), rest]))
+
+
+def _said(v: Verdict) -> str:
+    """What does not hold, with how much and an example."""
+    much = f": {v.unexpected:,} of {v.rows:,} rows" if v.unexpected is not None else ""
+    seen = f", observed {v.observed}" if v.observed else ""
+    some = f", such as {v.examples}" if v.examples else ""
+    return f"{v.batch}: {_what(v)}{much}{some or seen}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_job(JOB, arguments(), body, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

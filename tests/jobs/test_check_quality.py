@@ -1,0 +1,108 @@
+"""The quality gate: what passes, what is told, what stops, and where it can be read afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pyspark.sql import functions as F
+
+from jobs.check_quality import main
+from jobs.lake import Lake
+from jobs.return_trips import main as return_trips
+from schemas import DELIVERIES, QUALITY_RESULTS, RETURN_TRIPS, TRIPS
+from schemas.frames import frame_of
+from tests.job_runs import Job, job_on
+from tests.made_trips import commuters, silver_trips
+
+pytestmark = pytest.mark.slow
+FILE = "0" * 64
+
+
+@pytest.fixture
+def filled(lake: Lake) -> Lake:
+    """A lake with a day of trips from one file."""
+    lake.append(TRIPS, silver_trips(lake.spark, commuters(450)))
+    delivery = (FILE, ["file:/a.csv"], 1, "nyc_tlc", "{}", 451, 450, 1, "a run")
+    lake.append(DELIVERIES, frame_of(lake.spark, [delivery], DELIVERIES.struct))
+    return lake
+
+
+@pytest.fixture
+def checked(filled: Lake) -> Lake:
+    """With the return trips of that day."""
+    assert return_trips(["--lake", filled.root]) == 0
+    return filled
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    return tmp_path / "pages"
+
+
+@pytest.fixture
+def job(lake: Lake, docs: Path, capsys: pytest.CaptureFixture[str]) -> Job:
+    return job_on(lake, main, capsys, "--docs", str(docs))
+
+
+def test_good_tables_pass_and_every_result_is_kept(job: Job, checked: Lake, docs: Path) -> None:
+    for table in ("silver.trips", "gold.return_trips", "gold.return_trip_stats"):
+        code, line, _ = job(table, "--run-id", table)
+        assert (code, line["outcome"], line["not_met"]) == (0, "done", []), table
+        rows = checked.read(QUALITY_RESULTS).where(F.col("run_id") == table).collect()
+        assert len(rows) == line["expectations"] > 5
+        assert all(r["success"] and r["checked"] == table for r in rows)
+    assert (docs / "index.html").exists()
+    pages = list((docs / "validations").rglob("*.html"))
+    assert len(pages) == 7  # each of the three tables, and figures beside each
+    assert any("trip_id" in p.read_text() for p in pages)
+
+
+def test_a_violation_stops_and_says_what_where_and_how_much(job: Job, checked: Lake) -> None:
+    checked.spark.sql(f"DELETE FROM delta.`{checked.path(TRIPS)}` WHERE trip_id = 7")
+    before = checked.version(RETURN_TRIPS)
+    code, line, err = job("gold.return_trips", "--run-id", "bad")
+    assert (code, line["outcome"]) == (3, "refused")
+    assert "trips of the pairs: outbound_missing between" in err
+    assert "index.html" in line["error"]
+    assert checked.version(RETURN_TRIPS) == before
+    failed = checked.read(QUALITY_RESULTS).where("run_id = 'bad' AND NOT success").collect()
+    assert {r["level"] for r in failed} == {"error"}
+    assert all(r["unexpected"] == 1 and r["examples"] for r in failed)
+
+
+def test_a_warning_goes_on(job: Job, filled: Lake) -> None:
+    late = commuters(60)  # three hours of the next day
+    shifted = silver_trips(filled.spark, late).withColumns(
+        {
+            "pickup_at": F.col("pickup_at") + F.expr("INTERVAL 24 HOURS"),
+            "dropoff_at": F.col("dropoff_at") + F.expr("INTERVAL 24 HOURS"),
+            "day": F.date_add("day", 1),
+            "trip_id": F.col("trip_id") + 1000,
+            "source_row": F.col("source_row") + 1000,
+        }
+    )
+    filled.append(TRIPS, shifted)
+    code, line, _ = job("silver.trips", "--start", "2015-12-02", "--end", "2015-12-03")
+    assert (code, line["quality"]) == (0, "warn")
+    assert ["hours" in said for said in line["not_met"]] == [True]
+
+
+def test_an_interval_without_trips_stops(job: Job, filled: Lake) -> None:
+    code, line, _ = job("silver.trips", "--start", "2016-01-01", "--end", "2016-01-02")
+    assert (code, line["outcome"]) == (3, "refused")
+    assert "silver.trips by day" in line["error"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["bronze.trips_raw"], "invalid choice"),
+        (["silver.trips_rejected", "--start", "2015-12-01"], "no time by which"),
+        (["silver.trips", "--start", "2015-12-02", "--end", "2015-12-01"], "is not before"),
+    ],
+)
+def test_wrong_arguments(job: Job, arguments: list[str], said: str) -> None:
+    code, line, _ = job(*arguments)
+    assert (code, line["outcome"]) == (2, "usage")
+    assert said in line["error"]
