@@ -18,7 +18,7 @@ TRIPS_PER_DAY ?= 400000
 SPARK := source spark-conf/env.sh &&
 PYTEST := $(SPARK) python -m pytest
 
-.PHONY: help setup demo test test-fast test-faults check bench docs scala wheel lock clean
+.PHONY: help setup demo test test-fast test-faults check bench docs schedule scala wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,13 @@ bench: ## side by side against peers, hours; tables in benchmarks/; BENCH="--day
 docs: setup ## the data dictionary, docs/tables.md
 	@$(SPARK) python jobs/describe_tables.py --out docs/tables.md
 
+schedule: setup ## Dagster's page on 127.0.0.1:3000; files in schedule/landing become checked tables
+	@mkdir -p schedule/landing && cp jobs/schedule/dagster.yaml schedule/dagster.yaml
+	@$(SPARK) export DAGSTER_HOME=$$PWD/schedule LAKE=$${LAKE:-$$PWD/schedule/lake} \
+		LANDING=$${LANDING:-$$PWD/schedule/landing} \
+		QUALITY_DOCS=$${QUALITY_DOCS:-$$PWD/schedule/quality} && \
+		dagster dev -m jobs.schedule.definitions --host 127.0.0.1 --port $${PORT:-3000}
+
 scala: setup ## udfs/scala alone, compiled again into udfs/roundtrip-udfs.jar
 	@$(SPARK) python setup.py --quiet compile_scala
 
@@ -58,11 +65,12 @@ wheel: setup ## dist/roundtrip-*.whl, and the same as dist/roundtrip.zip for --p
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+DEV := --extra quality --extra schedule --extra dev
 lock: ## exact versions from setup.py into requirements/*.txt (needs uv)
 	@$(COMPILE) requirements/build.in setup.py -o requirements/run.txt
-	@$(COMPILE) requirements/build.in setup.py --extra dev -c requirements/run.txt \
+	@$(COMPILE) requirements/build.in setup.py $(DEV) -c requirements/run.txt \
 		-o requirements/dev.txt
-	@$(COMPILE) requirements/build.in setup.py --extra dev --extra bench -c requirements/dev.txt \
+	@$(COMPILE) requirements/build.in setup.py $(DEV) --extra bench -c requirements/dev.txt \
 		-o requirements/bench.txt
 
 clean: ## what was built, without .venv and without any lake of yours

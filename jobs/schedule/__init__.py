@@ -1,0 +1,1 @@
+"""The jobs on a schedule: Dagster's assets, checks, sensors. Needs the extra `schedule`."""

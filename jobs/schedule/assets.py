@@ -1,0 +1,139 @@
+"""The tables of the lake as assets: which job makes them, and what they are checked for.
+
+Without postponed annotations, of which Dagster would see only the text.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from jobs.schedule.launch import POOL, RETRY, launch, metadata
+from schemas import (
+    DELIVERIES,
+    RETURN_TRIP_STATS,
+    RETURN_TRIPS,
+    TRIPS,
+    TRIPS_RAW,
+    TRIPS_REJECTED,
+    Table,
+)
+
+TIMEZONE = "America/New_York"
+FIRST_DAY = os.environ.get("FIRST_DAY", "2009-01-01")  # the city's records begin here
+DAYS = dg.DailyPartitionsDefinition(FIRST_DAY, timezone=TIMEZONE)
+
+_CHECK = "quality"
+
+
+def key(table: Table) -> dg.AssetKey:
+    return dg.AssetKey(table.name.split("."))
+
+
+def lake() -> str:
+    return os.environ.get("LAKE", "lake")
+
+
+def _docs() -> str:
+    return os.environ.get("QUALITY_DOCS", "quality")
+
+
+def _spec(table: Table, *deps: Table) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        key(table),
+        deps=[key(d) for d in deps],
+        group_name=table.name.split(".")[0],
+        description=table.comment,
+        kinds={"deltalake", "spark"},
+    )
+
+
+def _check_spec(table: Table) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        _CHECK, asset=key(table), description=f"what is expected of {table.name}"
+    )
+
+
+class LandedFile(dg.Config):
+    """A file that has landed, by its path."""
+
+    path: str
+
+
+@dg.multi_asset(
+    name="ingest",
+    specs=[
+        _spec(TRIPS_RAW),
+        _spec(TRIPS, TRIPS_RAW),
+        _spec(TRIPS_REJECTED, TRIPS_RAW),
+        _spec(DELIVERIES, TRIPS, TRIPS_REJECTED),
+    ],
+    check_specs=[_check_spec(TRIPS_REJECTED)],
+    retry_policy=RETRY,
+    pool=POOL,
+)
+def ingest(
+    context: dg.AssetExecutionContext, config: LandedFile
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """One landed file into bronze and silver. A file that is refused changes no table."""
+    line = launch(context, "ingest_trips", config.path, "--lake", lake())
+    for table in (TRIPS_RAW, TRIPS, TRIPS_REJECTED, DELIVERIES):
+        yield dg.MaterializeResult(key(table), metadata=metadata(line))
+    yield _checked(context, TRIPS_REJECTED)
+
+
+@dg.multi_asset(
+    name="return_trips",
+    specs=[_spec(RETURN_TRIPS, TRIPS), _spec(RETURN_TRIP_STATS, TRIPS, RETURN_TRIPS)],
+    check_specs=[_check_spec(RETURN_TRIPS), _check_spec(RETURN_TRIP_STATS)],
+    partitions_def=DAYS,
+    retry_policy=RETRY,
+    pool=POOL,
+)
+def return_trips(
+    context: dg.AssetExecutionContext,
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """A day's return trips. The day's trips are checked first: bad ones leave gold as it was."""
+    day = _interval(context.partition_key)
+    gate = launch(context, "check_quality", TRIPS.name, *day, *_where())
+    line = launch(context, "return_trips", *day, "--lake", lake())
+    for table in (RETURN_TRIPS, RETURN_TRIP_STATS):
+        about = {**metadata(line), "trips": metadata(gate).get("quality", "")}
+        yield dg.MaterializeResult(key(table), metadata=about)
+    for table in (RETURN_TRIPS, RETURN_TRIP_STATS):
+        yield _checked(context, table, *day)
+
+
+def _interval(partition: str) -> list[str]:
+    """--start and --end of a day."""
+    return ["--start", partition, "--end", str(date.fromisoformat(partition) + timedelta(days=1))]
+
+
+def _where() -> list[str]:
+    return ["--lake", lake(), "--docs", _docs()]
+
+
+def _checked(
+    context: dg.AssetExecutionContext, table: Table, *interval: str
+) -> dg.AssetCheckResult:
+    line = launch(context, "check_quality", table.name, *interval, *_where(), may_be_refused=True)
+    return check_result(table, line)
+
+
+def check_result(table: Table, line: Mapping[str, Any]) -> dg.AssetCheckResult:
+    """A check's result from the last line of check_quality: refused, warn or passed."""
+    refused = line.get("outcome") == "refused"
+    return dg.AssetCheckResult(
+        passed=not refused and line.get("quality") == "passed",
+        asset_key=key(table),
+        check_name=_CHECK,
+        severity=dg.AssetCheckSeverity.ERROR if refused else dg.AssetCheckSeverity.WARN,
+        metadata=metadata(line),
+    )
+
+
+def landing() -> Path:
+    return Path(os.environ.get("LANDING", "landing"))

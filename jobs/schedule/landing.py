@@ -1,0 +1,78 @@
+"""What starts runs: files that land, days that have come, and the clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
+
+import dagster as dg
+
+from jobs.schedule.assets import FIRST_DAY, ingest, key, landing, return_trips
+from schemas import RETURN_TRIPS, TRIPS
+
+_SUFFIXES = (".csv", ".csv.gz", ".parquet")
+
+# A file that changed a moment ago may still be on its way.
+_SETTLED_S = 10
+
+# Trips that began just before midnight bring a few to the day before or after: such a day is not
+# the file's.
+_LEAST_SHARE = 0.01
+
+ingest_job = dg.define_asset_job("ingest_landed_file", dg.AssetSelection.assets(ingest))
+day_job = dg.define_asset_job("return_trips_of_a_day", dg.AssetSelection.assets(return_trips))
+
+
+@dg.sensor(
+    job=ingest_job, minimum_interval_seconds=15, default_status=dg.DefaultSensorStatus.RUNNING
+)
+def landed_files(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """A run for each file in the landing folder; a file that was replaced is another file."""
+    folder = landing()
+    if not folder.is_dir():
+        yield dg.SkipReason(f"no folder {folder.resolve()}: make it, or set LANDING to another")
+        return
+    settled = time.time() - _SETTLED_S
+    for path in sorted(folder.rglob("*")):
+        if path.name.startswith((".", "_")) or not path.name.lower().endswith(_SUFFIXES):
+            continue
+        found = path.stat()
+        if path.is_file() and found.st_mtime <= settled:
+            name = path.relative_to(folder)
+            config = {"ops": {"ingest": {"config": {"path": str(path.resolve())}}}}
+            yield dg.RunRequest(
+                run_key=f"{name}:{found.st_size}:{found.st_mtime_ns}", run_config=config
+            )
+
+
+@dg.asset_sensor(
+    asset_key=key(TRIPS),
+    job=day_job,
+    minimum_interval_seconds=15,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def days_that_came(
+    context: dg.SensorEvaluationContext, event: dg.EventLogEntry
+) -> Iterator[dg.RunRequest]:
+    """The days of an ingested file, and the days before them, whose trips may now find a return."""
+    materialization = event.asset_materialization
+    days = materialization.metadata.get("days") if materialization else None
+    if days is None:
+        return
+    done = context.instance.get_materialized_partitions(key(RETURN_TRIPS))
+    for day in partitions_of(days.value, done):  # type: ignore[arg-type]
+        yield dg.RunRequest(run_key=f"{event.run_id}:{day}", partition_key=day)
+
+
+def partitions_of(trips_by_day: Mapping[str, int], done: set[str]) -> list[str]:
+    """The partitions to run for a file with so many trips on each day; `done` were run before."""
+    most = max(trips_by_day.values(), default=0)
+    came = {d for d, n in trips_by_day.items() if n >= _LEAST_SHARE * most and d >= FIRST_DAY}
+    before = {str(date.fromisoformat(d) - timedelta(days=1)) for d in came}
+    return sorted(came | (before & done))
+
+
+daily = dg.build_schedule_from_partitioned_job(
+    day_job, name="yesterday", hour_of_day=6, default_status=dg.DefaultScheduleStatus.STOPPED
+)

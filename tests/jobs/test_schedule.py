@@ -1,0 +1,164 @@
+"""The schedule: what starts which run, and that a step is the job that cron would start."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import cast
+
+import dagster as dg
+import pytest
+
+from jobs.schedule.assets import LandedFile, check_result, ingest, key, return_trips
+from jobs.schedule.definitions import definitions
+from jobs.schedule.landing import landed_files, partitions_of
+from schemas import (
+    DELIVERIES,
+    RETURN_TRIP_STATS,
+    RETURN_TRIPS,
+    TRIPS,
+    TRIPS_RAW,
+    TRIPS_REJECTED,
+)
+
+HEADER = (
+    "pickup_datetime,dropoff_datetime,pickup_longitude,pickup_latitude,dropoff_longitude,"
+    "dropoff_latitude,fare_amount,trip_distance"
+)
+
+
+def requests() -> list[dg.RunRequest | dg.SkipReason]:
+    with dg.build_sensor_context() as context:
+        found = landed_files(context)
+        assert found is not None
+        return list(found)
+
+
+def land(folder: Path, name: str, *rows: str, seconds_ago: float = 60) -> Path:
+    path = folder / name
+    path.write_text("\n".join((HEADER, *rows)) + "\n")
+    then = time.time() - seconds_ago
+    os.utime(path, (then, then))
+    return path
+
+
+@pytest.fixture
+def landing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "landing"
+    folder.mkdir()
+    monkeypatch.setenv("LANDING", str(folder))
+    return folder
+
+
+def test_each_table_is_an_asset_and_all_jobs_resolve() -> None:
+    repository = definitions.get_repository_def()
+    assets = set(repository.asset_graph.get_all_asset_keys())
+    tables = (TRIPS_RAW, TRIPS, TRIPS_REJECTED, DELIVERIES, RETURN_TRIPS, RETURN_TRIP_STATS)
+    assert assets == {key(t) for t in tables}
+    jobs = {j.name for j in repository.get_all_jobs()}
+    assert {"ingest_landed_file", "return_trips_of_a_day"} <= jobs
+
+
+def test_a_run_for_each_file_that_has_settled(landing: Path) -> None:
+    file = land(landing, "a.csv")
+    land(landing, "arriving.csv", seconds_ago=0)
+    land(landing, ".b.csv.part")
+    land(landing, "_c.csv")
+    land(landing, "notes.txt")
+    (request,) = requests()
+    assert isinstance(request, dg.RunRequest)
+    assert request.run_config["ops"]["ingest"]["config"] == {"path": str(file)}
+    land(landing, "a.csv", "another content")
+    (again,) = requests()
+    assert isinstance(again, dg.RunRequest)
+    assert again.run_key != request.run_key
+
+
+def test_a_missing_folder_is_told(landing: Path) -> None:
+    landing.rmdir()
+    (skip,) = requests()
+    assert isinstance(skip, dg.SkipReason)
+    assert "LANDING" in str(skip.skip_message)
+
+
+def test_days_of_a_file_and_those_before_that_have_pairs() -> None:
+    trips_by_day = {"2015-12-01": 1000, "2015-12-02": 900, "2015-12-03": 5, "2008-12-31": 900}
+    assert partitions_of(trips_by_day, set()) == ["2015-12-01", "2015-12-02"]
+    done = {"2015-11-30", "2015-11-29"}
+    assert partitions_of(trips_by_day, done) == ["2015-11-30", "2015-12-01", "2015-12-02"]
+    assert partitions_of({}, done) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "passed", "severity"),
+    [
+        ({"outcome": "done", "quality": "passed"}, True, dg.AssetCheckSeverity.WARN),
+        ({"outcome": "done", "quality": "warn"}, False, dg.AssetCheckSeverity.WARN),
+        ({"outcome": "refused", "error": "bad"}, False, dg.AssetCheckSeverity.ERROR),
+    ],
+)
+def test_the_outcome_of_a_check(
+    line: dict[str, str], passed: bool, severity: dg.AssetCheckSeverity
+) -> None:
+    result = check_result(TRIPS, line)
+    assert (result.passed, result.severity) == (passed, severity)
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LAKE", str(tmp_path / "lake"))
+    monkeypatch.setenv("QUALITY_DOCS", str(tmp_path / "quality"))
+    return tmp_path
+
+
+def day_of_trips() -> list[str]:
+    """To and fro all day, an hour each way."""
+    ends = ("-73.98,40.75", "-73.97,40.76")
+    return [
+        f"2015-12-01 {hour:02}:{minute:02}:00,2015-12-01 {hour:02}:{minute + 9:02}:00,"
+        f"{ends[hour % 2]},{ends[1 - hour % 2]},10,1.2"
+        for hour in range(24)
+        for minute in (0, 20, 40)
+    ]
+
+
+@pytest.mark.faults  # nothing is killed; seven spark-submits, four minutes
+def test_a_landed_file_becomes_checked_tables(places: Path, landing: Path) -> None:
+    file = land(landing, "a.csv", *day_of_trips(), "broken")
+    config = dg.RunConfig({"ingest": LandedFile(path=str(file))})
+    with dg.instance_for_test() as instance:
+        result = dg.materialize([ingest], run_config=config, instance=instance)
+        assert result.success
+        (trips,) = [
+            m for m in result.asset_materializations_for_node("ingest") if m.asset_key == key(TRIPS)
+        ]
+        assert trips.metadata["days"].value == {"2015-12-01": 72}
+        result = dg.materialize([return_trips], partition_key="2015-12-01", instance=instance)
+        assert result.success
+        checks = {c.asset_key: c for c in result.get_asset_check_evaluations()}
+        assert {k for k, c in checks.items() if c.passed} == {
+            key(RETURN_TRIPS),
+            key(RETURN_TRIP_STATS),
+        }
+        pairs = result.asset_materializations_for_node("return_trips")[0]
+        rows = cast("dict[str, int]", pairs.metadata["rows"].value)
+        assert rows["pairs_written"] > 0
+
+
+@pytest.mark.faults
+def test_a_refused_file_fails_with_its_reason_and_is_not_tried_again(
+    places: Path, landing: Path
+) -> None:
+    file = landing / "zones.csv"
+    file.write_text("PULocationID,DOLocationID\n1,2\n")
+    config = dg.RunConfig({"ingest": LandedFile(path=str(file))})
+    with dg.instance_for_test() as instance:
+        result = dg.materialize(
+            [ingest], run_config=config, instance=instance, raise_on_error=False
+        )
+        assert not result.success
+        assert not result.retry_attempts_for_node("ingest")
+        (failure,) = [e for e in result.all_events if e.is_step_failure]
+        assert "exit code 3" in str(failure.step_failure_data.error)
+    assert not (places / "lake" / "silver").exists()
