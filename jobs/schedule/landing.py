@@ -55,7 +55,7 @@ def landed_files(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest 
 def days_that_came(
     context: dg.SensorEvaluationContext, event: dg.EventLogEntry
 ) -> Iterator[dg.RunRequest]:
-    """The days of an ingested file, and the days before them, whose trips may now find a return."""
+    """The days of an ingested file, and their neighbours whose pairs it may have changed."""
     materialization = event.asset_materialization
     days = materialization.metadata.get("days") if materialization else None
     if days is None:
@@ -66,11 +66,17 @@ def days_that_came(
 
 
 def partitions_of(trips_by_day: Mapping[str, int], done: set[str]) -> list[str]:
-    """The partitions to run for a file with so many trips on each day; `done` were run before."""
+    """The partitions to run for a file with so many trips on each day; `done` were run before.
+
+    Of the neighbours those that are done: trips of the day before may find their returns in this
+    file, and trips of this file that ended after midnight are the next day's.
+    """
     most = max(trips_by_day.values(), default=0)
     came = {d for d, n in trips_by_day.items() if n >= _LEAST_SHARE * most and d >= FIRST_DAY}
-    before = {str(date.fromisoformat(d) - timedelta(days=1)) for d in came}
-    return sorted(came | (before & done))
+    near = {
+        str(date.fromisoformat(d) + timedelta(days=n)) for d in trips_by_day for n in (-1, 0, 1)
+    }
+    return sorted(came | (near & done))
 
 
 daily = dg.build_schedule_from_partitioned_job(

@@ -82,11 +82,12 @@ def test_a_missing_folder_is_told(landing: Path) -> None:
     assert "LANDING" in str(skip.skip_message)
 
 
-def test_days_of_a_file_and_those_before_that_have_pairs() -> None:
+def test_days_of_a_file_and_their_neighbours_that_have_pairs() -> None:
     trips_by_day = {"2015-12-01": 1000, "2015-12-02": 900, "2015-12-03": 5, "2008-12-31": 900}
-    assert partitions_of(trips_by_day, set()) == ["2015-12-01", "2015-12-02"]
-    done = {"2015-11-30", "2015-11-29"}
-    assert partitions_of(trips_by_day, done) == ["2015-11-30", "2015-12-01", "2015-12-02"]
+    days = ["2015-12-01", "2015-12-02"]
+    assert partitions_of(trips_by_day, set()) == days
+    done = {"2015-11-29", "2015-11-30", "2015-12-03", "2015-12-05"}
+    assert partitions_of(trips_by_day, done) == ["2015-11-30", *days, "2015-12-03"]
     assert partitions_of({}, done) == []
 
 
