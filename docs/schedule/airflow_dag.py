@@ -18,13 +18,10 @@ LAKE = os.environ.get("LAKE", "/data/lake")
 LANDING = os.environ.get("LANDING", "/data/landing")
 DOCS = os.environ.get("QUALITY_DOCS", "/data/quality")
 
-# A run of 2 December is about the day that has just ended in New York, the first.
-DAY = [
-    "--start",
-    "{{ data_interval_start.in_timezone('America/New_York') | ds }}",
-    "--end",
-    "{{ data_interval_end.in_timezone('America/New_York') | ds }}",
-]
+# The run of 2 December, half past five UTC, is about the day that has just ended in New York. By
+# default Airflow 3 gives a run a moment, not an interval, so both ends are counted from that.
+HERE = "logical_date.in_timezone('America/New_York')"
+DAY = ["--start", f"{{{{ {HERE}.subtract(days=1) | ds }}}}", "--end", f"{{{{ {HERE} | ds }}}}"]
 
 
 def job(name: str, *arguments: str, step: str | None = None) -> SparkSubmitOperator:
