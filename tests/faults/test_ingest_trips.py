@@ -122,9 +122,14 @@ def test_killed_at_random_moments(lake: Lake, tmp_path: Path, file: Path) -> Non
         assert tables(again) == expected
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("same", [False, True], ids=["different files", "the same file"])
+@pytest.mark.parametrize(
+    "same",
+    [
+        pytest.param(True, marks=pytest.mark.slow, id="the same file"),
+        pytest.param(False, marks=pytest.mark.faults, id="different files"),
+    ],
+)
 def test_two_ingestions_at_once(lake: Lake, tmp_path: Path, file: Path, same: bool) -> None:
     other = file if same else made_file(tmp_path / "b.csv", 1500)
     jobs = [
