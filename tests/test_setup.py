@@ -52,6 +52,7 @@ def test_wheel_holds_the_packages_and_all_their_data(wheel: Path) -> None:
     assert {n for n in names if n.startswith("spark_conf/")} == {
         "spark_conf/cluster.conf",
         "spark_conf/log4j2.properties",
+        "spark_conf/openlineage.conf",
         "spark_conf/spark-defaults.conf",
     }
 
@@ -99,7 +100,7 @@ def test_locks_hold_what_setup_py_asks_for() -> None:
         assert text.count("--hash=sha256:") >= len(pinned)
         pins[lock] = pinned
     assert "pytest" in pins["dev"]
-    assert pins["bench"].keys() - pins["dev"].keys() >= {"scipy", "sedonadb"}
+    assert "sedonadb" in pins["bench"].keys() - pins["dev"].keys()
     for smaller, larger in (("run", "dev"), ("dev", "bench")):
         assert pins[smaller].items() <= pins[larger].items()
 

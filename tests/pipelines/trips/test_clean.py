@@ -314,6 +314,7 @@ def test_outcomes_add_up(spark: SparkSession) -> None:
         shifted=1,
         reasons=Counter(zero_pickup=2, zero_dropoff=1),
         unparsable=Counter(fare_usd=1, passengers=1),  # of accepted rows only
+        days=Counter({"2015-12-01": 2, "2015-03-08": 1}),
     )
     assert outcomes(found) == {"f" * 64: expected}
     # A copy of the rows shows: there are more of them than their numbers say.
