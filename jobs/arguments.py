@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pipelines.errors import UsageError
 from pipelines.trips.clean import Box
+from pipelines.trips.return_trips.intervals import Interval
 
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
@@ -70,3 +71,14 @@ def moment(text: str, timezone: str) -> datetime:
             f"{text!r} is no time: write 2015-12-01 or 2015-12-01T08:00 (wall clock of "
             f"{timezone}), or with a zone 2015-12-01T13:00Z"
         ) from e
+
+
+def asked_interval(args: argparse.Namespace) -> Interval | None:
+    """What --start, --end and --timezone ask for; None where neither end is given.
+
+    Raises UsageError.
+    """
+    start, end = (moment(x, args.timezone) if x else None for x in (args.start, args.end))
+    if start and end and start >= end:
+        raise UsageError(f"--start {args.start} is not before --end {args.end}")
+    return Interval(start, end) if start or end else None

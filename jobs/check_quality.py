@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.arguments import moment
+from jobs.arguments import asked_interval
 from jobs.pair_table import WINDOW_S
 from jobs.quality import Checker, Verdict, worst
 from jobs.run import Run, parser, run_job
@@ -115,14 +115,10 @@ def body(run: Run) -> Mapping[str, Any]:
 
 def _interval(args: argparse.Namespace, table: Table) -> Interval | None:
     checked_timezone(args.timezone)
-    start, end = (moment(x, args.timezone) if x else None for x in (args.start, args.end))
-    if start and end and start >= end:
-        raise UsageError(f"--start {args.start} is not before --end {args.end}")
-    if not start and not end:
-        return None
-    if table.time is None:
+    interval = asked_interval(args)
+    if interval and table.time is None:
         raise UsageError(f"{table.name} has no time by which --start and --end could choose rows")
-    return Interval(start, end)
+    return interval
 
 
 def _own_batch(run: Run, table: Table, interval: Interval | None) -> Batch:

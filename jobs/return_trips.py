@@ -10,7 +10,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-from jobs.arguments import moment
+from jobs.arguments import asked_interval
 from jobs.pair_table import HOW, MATCH, PairTable, add_pair_rules, pair_rules
 from jobs.return_trips_summary import (
     print_changes,
@@ -106,7 +106,7 @@ def body(run: Run) -> Mapping[str, Any]:
     _check_arguments(args)
     is_all = args.match == ALL
     target = PairTable(run, RETURN_TRIPS if is_all else RETURN_TRIP_MATCHES, _rules(args))
-    asked = _asked_interval(args)
+    asked = asked_interval(args)
     if args.incremental or asked:
         target.check_rules()
     trips = run.read(TRIPS)
@@ -157,13 +157,6 @@ def _check_arguments(args: argparse.Namespace) -> None:
         raise UsageError("--incremental finds its interval by itself: leave out --start and --end")
     if args.how and args.match == ALL:
         raise UsageError(f"--how {args.how} needs --match first or --match nearest")
-
-
-def _asked_interval(args: argparse.Namespace) -> Interval | None:
-    start, end = (moment(x, args.timezone) if x else None for x in (args.start, args.end))
-    if start and end and start >= end:
-        raise UsageError(f"--start {args.start} is not before --end {args.end}")
-    return Interval(start, end) if start or end else None
 
 
 def _rules(args: argparse.Namespace) -> dict[str, str]:

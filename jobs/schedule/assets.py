@@ -6,7 +6,6 @@ Without postponed annotations, of which Dagster would see only the text.
 import os
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -133,7 +132,3 @@ def check_result(table: Table, line: Mapping[str, Any]) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.ERROR if refused else dg.AssetCheckSeverity.WARN,
         metadata=metadata(line),
     )
-
-
-def landing() -> Path:
-    return Path(os.environ.get("LANDING", "landing"))

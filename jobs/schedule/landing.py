@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
+from pathlib import Path
 
 import dagster as dg
 
-from jobs.schedule.assets import FIRST_DAY, ingest, key, landing, return_trips
+from jobs.schedule.assets import FIRST_DAY, ingest, key, return_trips
 from schemas import RETURN_TRIPS, TRIPS
 
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")
@@ -29,7 +31,7 @@ day_job = dg.define_asset_job("return_trips_of_a_day", dg.AssetSelection.assets(
 )
 def landed_files(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """A run for each file in the landing folder; a file that was replaced is another file."""
-    folder = landing()
+    folder = Path(os.environ.get("LANDING", "landing"))
     if not folder.is_dir():
         yield dg.SkipReason(f"no folder {folder.resolve()}: make it, or set LANDING to another")
         return
