@@ -20,11 +20,11 @@ from pyspark.sql import functions as F
 
 from jobs.arguments import asked_interval
 from jobs.pair_table import WINDOW_S
-from jobs.quality import Checker, Verdict, worst
+from jobs.quality import Checker, Verdict, load_early, worst
 from jobs.run import Run, parser, run_job
 from pipelines.errors import DataRefused, UsageError
 from pipelines.quality import Batch
-from pipelines.quality.suites import suite_of
+from pipelines.quality.suites import batch_of
 from pipelines.trips.layouts import checked_timezone
 from pipelines.trips.quality import (
     TRAILING_DAYS,
@@ -86,13 +86,15 @@ def body(run: Run) -> Mapping[str, Any]:
     args = run.args
     table = CHECKED[args.table]
     interval = _interval(args, table)
-    checker = Checker(args.docs, run_id=run.run_id)
-    with run.step("plan"):
-        batches = [_own_batch(run, table, interval), *_figures(run, table, interval)]
     verdicts: list[Verdict] = []
-    for batch in batches:
-        with run.step(f"check {batch.name}"):
-            verdicts += checker.check(batch)
+    with run.step("plan"):
+        checker = Checker(args.docs, run_id=run.run_id)
+        own = batch_of(table, _within(run.read(table), table, interval))
+        batches = [own, *_figures(run, table, interval, own.rows)]
+    with checker:
+        for batch in batches:
+            with run.step(f"check {batch.name}"):
+                verdicts += checker.check(batch)
     with run.step(f"write {QUALITY_RESULTS.name}"):
         run.lake.append(QUALITY_RESULTS, _rows(run, table, interval, verdicts))
         run.wrote(QUALITY_RESULTS)
@@ -121,16 +123,12 @@ def _interval(args: argparse.Namespace, table: Table) -> Interval | None:
     return interval
 
 
-def _own_batch(run: Run, table: Table, interval: Interval | None) -> Batch:
-    rows = run.read(table)
-    return Batch(table.name, _within(rows, table, interval), suite_of(table))
-
-
-def _figures(run: Run, table: Table, interval: Interval | None) -> list[Batch]:
-    """Figures of the table, and of what it must agree with."""
+def _figures(run: Run, table: Table, interval: Interval | None, checked: DataFrame) -> list[Batch]:
+    """Figures of the table, and of what it must agree with; `checked` has its rows' columns."""
     pair_tables = (RETURN_TRIPS, RETURN_TRIP_MATCHES, RETURN_TRIPS_LIVE)
     if table is TRIPS:
-        return [_by_day(run, interval), deliveries_by_file(_deliveries(run, interval))]
+        files = None if interval is None else checked.select("file_id").distinct()
+        return [_by_day(run, interval), deliveries_by_file(_deliveries(run, files))]
     if table is TRIPS_REJECTED:
         return [deliveries_by_file(run.read(DELIVERIES))]
     if table in pair_tables:
@@ -159,14 +157,13 @@ def _by_day(run: Run, interval: Interval | None) -> Batch:
     return trips_by_day(trips, first=first, last=last)
 
 
-def _deliveries(run: Run, interval: Interval | None) -> DataFrame:
-    """Files with a trip in the interval, and those that have not brought a single one."""
+def _deliveries(run: Run, files: DataFrame | None) -> DataFrame:
+    """All files, or those of `files` and those that have not brought a single trip."""
     deliveries = run.read(DELIVERIES)
-    if interval is None:
+    if files is None:
         return deliveries
-    of_interval = _within(run.read(TRIPS), TRIPS, interval).select("file_id").distinct()
-    some = deliveries.join(of_interval, "file_id", "left_semi")
-    return some.unionByName(deliveries.where("rows_accepted = 0"))
+    asked = F.broadcast(files.withColumn("asked", F.lit(True)))
+    return deliveries.join(asked, "file_id", "left").where("asked OR rows_accepted = 0")
 
 
 def _trips_around(run: Run, table: Table, interval: Interval | None) -> DataFrame:
@@ -249,6 +246,7 @@ def _said(v: Verdict) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    load_early()
     return run_job(JOB, arguments(), body, argv)
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pyspark import StorageLevel
+from pyspark.sql import DataFrame
 
 from jobs.session import SetupError
 from pipelines.quality import Batch
@@ -20,6 +22,7 @@ from schemas import Expectation
 
 _SITE = "quality"
 _EXAMPLES = 10
+_LISTED = 300
 _SEVERITY: dict[str, Any] = {"error": "critical", "warn": "warning"}
 
 
@@ -46,7 +49,12 @@ class Verdict:
 
 
 class Checker:
-    """Checks batches, and keeps a page of each result below `docs`.
+    """Checks batches while it is entered; then keeps a page of each result below `docs`.
+
+    ::
+
+        with Checker(docs, run_id=run_id) as checker:
+            verdicts = checker.check(batch)
 
     Raises SetupError where Great Expectations is not installed.
     """
@@ -69,32 +77,45 @@ class Checker:
                 progress_bars=ProgressBarsConfig(globally=False),
             ),
         )
-        self._source = self._context.data_sources.add_spark("lake", persist=False)
+        self._many = self._context.data_sources.add_spark("lake", persist=False)
+        self._few = self._context.data_sources.add_pandas("figures")
+        self._cached: list[DataFrame] = []
+        self._checked: dict[str, Any] = {}
+
+    def __enter__(self) -> Checker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for rows in self._cached:
+            rows.unpersist()
+        if self._checked:
+            with _quiet():
+                self._context.build_data_docs(resource_identifiers=list(self._checked.values()))
 
     def check(self, batch: Batch) -> list[Verdict]:
-        """Every expectation of the batch, counted in few passes over its rows, which are cached.
+        """Every expectation of the batch, counted in few passes over its rows.
 
-        What does not hold is looked at once more, for values that show it. Raises RuntimeError
-        for an expectation that could not be computed.
+        Those are cached, for whatever looks at them afterwards too. What does not hold is looked
+        at once more, for values that show it. Raises RuntimeError for an expectation that could
+        not be computed.
         """
-        rows = batch.rows.persist(StorageLevel.MEMORY_AND_DISK)
-        try:
-            verdicts = self._run(batch, examples=0)
-            if not all(v.success for v in verdicts):
-                verdicts = self._run(batch, examples=_EXAMPLES)
-        finally:
-            rows.unpersist()
+        if not batch.few:
+            self._cached.append(batch.rows.persist(StorageLevel.MEMORY_AND_DISK))
+        rows = batch.rows.toPandas() if batch.few else batch.rows
+        verdicts = self._run(batch, rows, examples=0)
+        if not all(v.success for v in verdicts):
+            verdicts = self._run(batch, rows, examples=_EXAMPLES)
         return verdicts
 
     def index(self) -> Path:
         """The page that leads to all others."""
         return self.docs / "index.html"
 
-    def _run(self, batch: Batch, *, examples: int) -> list[Verdict]:
+    def _run(self, batch: Batch, rows: Any, *, examples: int) -> list[Verdict]:
         # Values take a query for each expectation, so they are asked for where there are some.
         result_format = {"result_format": "BASIC", "partial_unexpected_count": examples}
         name = batch.name
-        asset = self._asset(name)
+        asset = self._asset(name, self._few if batch.few else self._many)
         suite = self._gx.ExpectationSuite(name=name, expectations=[])
         for number, expectation in enumerate(batch.expectations):
             suite.add_expectation(self._domain_object(expectation, number))
@@ -107,23 +128,23 @@ class Checker:
                 self._gx.Checkpoint(
                     name=name,
                     validation_definitions=[definition],
-                    actions=[self._gx.checkpoint.UpdateDataDocsAction(name="docs")],
                     result_format=result_format,
                 )
             )
             result = checkpoint.run(
-                batch_parameters={"dataframe": batch.rows},
+                batch_parameters={"dataframe": rows},
                 run_id=self._gx.RunIdentifier(run_name=self._run_id),
             )
-        (validated,) = result.run_results.values()
+        ((identifier, validated),) = result.run_results.items()
+        self._checked[name] = identifier  # the last of a batch is the one with examples
         found = {r.expectation_config.meta["number"]: r for r in validated.results}
         return [_verdict(batch, e, found[n]) for n, e in enumerate(batch.expectations)]
 
-    def _asset(self, name: str) -> Any:
-        known = {asset.name: asset for asset in self._source.assets}
+    def _asset(self, name: str, source: Any) -> Any:
+        known = {asset.name: asset for asset in source.assets}
         if name in known:
             return known[name].get_batch_definition("rows")
-        asset = self._source.add_dataframe_asset(name=name)
+        asset = source.add_dataframe_asset(name=name)
         return asset.add_batch_definition_whole_dataframe("rows")
 
     def _domain_object(self, expectation: Expectation, number: int) -> Any:
@@ -185,8 +206,22 @@ def _site(docs: Path) -> dict[str, Any]:
             "class_name": "TupleFilesystemStoreBackend",
             "base_directory": str(docs.resolve()),
         },
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        # It reads every result that it lists.
+        "site_index_builder": {
+            "class_name": "DefaultSiteIndexBuilder",
+            "validation_results_limit": _LISTED,
+        },
     }
+
+
+def load_early() -> None:
+    """Import Great Expectations, which takes seconds, in a thread while Spark starts."""
+
+    def load() -> None:
+        with suppress(SetupError):  # said again, and louder, where it is needed
+            _great_expectations()
+
+    threading.Thread(target=load, daemon=True).start()
 
 
 def _great_expectations() -> Any:

@@ -11,8 +11,12 @@ from schemas import Expectation
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows that are looked at together, under a name, and what is expected of them."""
+    """Rows that are looked at together, under a name, and what is expected of them.
+
+    `few` says that they are so few, a row a day or a file, that they are checked on the driver.
+    """
 
     name: str
     rows: DataFrame
     expectations: tuple[Expectation, ...]
+    few: bool = False
