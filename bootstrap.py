@@ -84,8 +84,12 @@ def _set_up(level: str) -> None:
             _make_with_venv()
     UNFINISHED.touch()
     STAMP.unlink(missing_ok=True)
-    pip = [uv, "pip"] if uv else [str(PYTHON), "-m", "pip"]
-    install = [*pip, "install", *(["--python", str(PYTHON)] if uv else ["--no-input"])]
+    # Compiled now, as pip does: where PYTHONDONTWRITEBYTECODE is set, or .venv is read-only later,
+    # every start of a job would compile two thousand modules anew.
+    if uv:
+        install = [uv, "pip", "install", "--compile-bytecode", "--python", str(PYTHON)]
+    else:
+        install = [str(PYTHON), "-m", "pip", "install", "--no-input"]
     _say(f"installing requirements/{level}.txt")
     _call([*install, "--require-hashes", "-r", str(ROOT / "requirements" / f"{level}.txt")])
     _say("installing the project")
