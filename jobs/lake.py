@@ -302,12 +302,12 @@ class Lake:
     def _clear_unborn(self, table: Table) -> None:
         """Remove a log without a commit, which Delta takes for a table that it then cannot find.
 
-        A run leaves one that is killed just before its first commit; while the lock is held
-        nobody else is there.
+        A run leaves one that is killed or finds the disk full just before its first commit; while
+        the lock is held nobody else is there.
         """
         root = self._local_root()
         log = root / table.relative_path / "_delta_log" if root else None
-        if log and log.is_dir() and all(f.name.startswith(".") for f in log.iterdir()):
+        if log and log.is_dir() and not any(map(_is_of_a_commit, log.rglob("*"))):
             shutil.rmtree(log)
 
     def _local_root(self) -> Path | None:
@@ -319,6 +319,11 @@ class Lake:
 
 def _locks(root: Path) -> Path:
     return root / ".locks"
+
+
+def _is_of_a_commit(path: Path) -> bool:
+    """Whether a path in a table's log is more than a file on its way or a folder for commits."""
+    return path.is_file() and not path.name.startswith(".")
 
 
 def _quoted(text: str) -> str:

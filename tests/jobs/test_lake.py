@@ -141,9 +141,11 @@ def test_writers_of_a_table_take_turns(lake: Lake, spark: SparkSession) -> None:
     assert held(lake) == [(1, "a")]
 
 
-def test_a_table_whose_first_commit_was_killed_can_be_made(lake: Lake, spark: SparkSession) -> None:
+def test_a_table_whose_first_commit_was_cut_off_can_be_made(
+    lake: Lake, spark: SparkSession
+) -> None:
     log = Path(lake.path(THINGS), "_delta_log")
-    log.mkdir(parents=True)
+    (log / "_staged_commits").mkdir(parents=True)
     (log / ".00000000000000000000.json.1234.tmp").write_text("{}")
     assert not lake.exists(THINGS)
     lake.append(THINGS, things(spark, (1, "a")))
