@@ -181,8 +181,9 @@ def run_job(
         if recorded:
             _record(run, "end", _OUTCOMES[code], error)
     except Exception as e:
-        log(f"{job}: the end of this run could not be recorded in {RUNS.name}: {_first_line(e)}")
-        code = code or EXIT_FAILED
+        unrecorded = f"the end of this run could not be recorded in {RUNS.name}: {_first_line(e)}"
+        log(f"{job}: {unrecorded}")
+        code, error = code or EXIT_FAILED, error or redacted(unrecorded)
     outcome: dict[str, Any] = {
         "job": job,
         "run_id": run.run_id,

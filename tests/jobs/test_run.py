@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,20 @@ def test_failure_of_the_machine_is_one_line(
     assert code == 1
     assert "x.txt" in line["error"]
     assert "Traceback" not in err
+
+
+def test_an_end_that_cannot_be_recorded_is_a_failure_with_its_reason(
+    lake: Lake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def body(run: Run) -> Mapping[str, Any]:
+        shutil.rmtree(lake.path(RUNS))
+        Path(lake.path(RUNS)).write_text("a file where the table was")
+        return {}
+
+    code, line, err = run(lake, body, capsys)
+    assert (code, line["outcome"]) == (1, "failed")
+    assert line["error"].startswith("the end of this run could not be recorded in ops.runs: ")
+    assert line["error"] in err
 
 
 @pytest.mark.parametrize("place", ["a file", "a file/below"])
