@@ -64,8 +64,9 @@ class Cluster:
         found = []
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with suppress(OSError, ValueError):
-                parent = int(stat.read_text().rsplit(")", 1)[1].split()[1])
-                if parent in self.worker_pids:
+                state, parent = stat.read_text().rsplit(")", 1)[1].split()[:2]
+                # The script that became the worker may have left it a shell that has ended.
+                if int(parent) in self.worker_pids and state != "Z":
                     found.append(int(stat.parent.name))
         return sorted(found)
 
@@ -102,7 +103,7 @@ def python_without_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (own / "borrowed.pth").write_text(f"{packages}\n")
     python = home / "bin" / "python"
     probe = "import pyspark, numpy, importlib.util as u; assert u.find_spec('jobs') is None"
-    subprocess.run([python, "-c", probe], cwd=home, check=True)
+    subprocess.run([python, "-c", probe], cwd=home, env=_environment(python), check=True)
     return python
 
 
