@@ -1,7 +1,7 @@
-"""Days of the whole pipeline with everything going wrong: the tables of days without trouble.
+"""Days of the whole pipeline with everything going wrong: the tables of one quiet run over all.
 
 Each day's file is ingested, its trips pass the gate, its pairs are found and checked, as the
-schedule would do it. On one of two lakes that happens among faults. The figures are printed.
+schedule would do it, among faults. The figures are printed.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ class Pipeline:
         assert code == EXIT_DONE, line
         return line
 
-    def ingest(self, file: Path) -> list[str]:
-        """The days whose pairs the file's trips may change, as the schedule tells them."""
-        days = partitions_of(self.done(ingest_trips.main, file)["days"], self.days_done)
+    def ingest(self, *files: Path) -> list[str]:
+        """The days whose pairs the files' trips may change, as the schedule tells them."""
+        days = partitions_of(self.done(ingest_trips.main, *files)["days"], self.days_done)
         self.days_done |= set(days)
         return days
 
@@ -223,7 +223,7 @@ def kill_an_executor(cluster: Cluster, wheel: Path, pipeline: Pipeline, day: str
     pipeline.faults["executor killed"] += 1
 
 
-def test_days_of_faults_end_as_days_without(
+def test_days_of_faults_end_as_a_quiet_run(
     standalone_cluster: Cluster,
     wheel: Path,
     lake: Lake,
@@ -233,8 +233,7 @@ def test_days_of_faults_end_as_days_without(
     first, second, third = made_files(tmp_path / "days", 3, seed=1)
     (late,) = made_files(tmp_path / "late", 1, seed=2)
     quiet = Pipeline(lake, tmp_path / "quiet", capsys)
-    for file in (first, second, third, late):
-        quiet.find_pairs(quiet.ingest(file))
+    quiet.find_pairs(quiet.ingest(first, second, third, late))
 
     troubled = Pipeline(Lake(lake.spark, str(tmp_path / "troubled_lake")), tmp_path / "t", capsys)
     seed = random.randrange(10**6)
