@@ -10,8 +10,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import reduce
 from typing import Any
 
@@ -22,9 +23,9 @@ from pyspark.sql import functions as F
 from jobs.ingestion import counts_in_tables, sql_of_files
 from jobs.run import Run, parser, run_job
 from jobs.trip_rules import Rules, add_rules, layouts_of
-from pipelines.errors import DataRefused
+from pipelines.errors import DataRefused, UsageError
 from pipelines.quality.rejected import ranked_reasons
-from pipelines.trips.clean import classify, rejected_of, trips_of
+from pipelines.trips.clean import classify, known_reasons, rejected_of, trips_of
 from pipelines.trips.layouts import Layout, Recognised, Unrecognised, recognise
 from pipelines.trips.rows import WHOLE_LINE
 from schemas import DELIVERIES, TRIPS, TRIPS_RAW, TRIPS_REJECTED
@@ -63,9 +64,11 @@ def arguments() -> argparse.ArgumentParser:
 def body(run: Run) -> Mapping[str, Any]:
     rejected = run.read(TRIPS_REJECTED)
     with run.step("rank reasons"):
-        _print_reasons(rejected)
+        found = _print_reasons(rejected)
     chosen = rejected
     if run.args.reason:
+        # A table may hold reasons that an earlier version gave.
+        _check_reason(run.args.reason, {*known_reasons(), *found})
         chosen = rejected.where(F.array_contains("reasons", run.args.reason))
     with run.step("read headers"):
         files = _files(run, chosen, layouts_of(run))
@@ -75,6 +78,15 @@ def body(run: Run) -> Mapping[str, Any]:
         return {"files": 0}
     with run.lake.only_writer(TRIPS_REJECTED):
         return _replay(run, rejected, chosen, files)
+
+
+def _check_reason(reason: str, known: Collection[str]) -> None:
+    """Raises UsageError for a reason that no row can have."""
+    if reason not in known:
+        near = get_close_matches(reason, known)
+        listed = ", ".join(sorted(known))
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {listed}"
+        raise UsageError(f"--reason {reason}: no row is rejected for that: {hint}")
 
 
 def _replay(
@@ -205,7 +217,8 @@ def _update_deliveries(run: Run, files: Sequence[Replayed]) -> None:
         run.lake.merge(DELIVERIES, frame_of(run.spark, changed, DELIVERIES.struct))
 
 
-def _print_reasons(rejected: DataFrame) -> None:
+def _print_reasons(rejected: DataFrame) -> set[str]:
+    """Show the reasons that rows have, the most frequent first; which those are."""
     shown = rejected.withColumn("text", F.to_json("fields"))
     ranked = ranked_reasons(shown, key=["file_id", "source_row"], shown="text").collect()
     print(f"\n{'reason':<28} {'rows':>10} {'alone':>10}  such as")
@@ -214,6 +227,7 @@ def _print_reasons(rejected: DataFrame) -> None:
         if r["last"] != r["first"]:
             print(f"{'':<50}  {_short(r['last'])}")
     print()
+    return {r["reason"] for r in ranked}
 
 
 def _short(text: str, most: int = 150) -> str:

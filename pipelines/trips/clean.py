@@ -296,6 +296,11 @@ def _reasons(box: Box, max_duration_s: float) -> Column:
     return F.array_sort(F.array_compact(found))
 
 
+def known_reasons() -> tuple[str, ...]:
+    """Every reason for which a row may be rejected. Needs a session, as any column does."""
+    return tuple(sorted(_faults(Box(-90, -180, 90, 180), 0)))
+
+
 def _faults(box: Box, max_duration_s: float) -> Mapping[str, Column]:
     """Name of each reason and when it holds; NULL counts as no."""
     line = F.element_at("fields", F.lit(WHOLE_LINE))

@@ -100,6 +100,22 @@ def test_one_reason_alone(job: Job, delivered: Lake) -> None:
     assert json.loads(delivery["rules"])["max_duration_s"] == 86400  # not those of all rows
 
 
+@pytest.mark.slow
+def test_a_reason_that_no_row_can_have(job: Job, delivered: Lake) -> None:
+    before = versions(delivered)
+    for reason, said in (
+        ("to_long", "did you mean too_long?"),
+        ("missing_pickup", "did you mean missing_pickup_at or"),
+        ("xyz", "there are dropoff_before_pickup, dropoff_outside_box, missing_"),
+    ):
+        code, line, _ = job("--reason", reason)
+        assert (code, line["outcome"]) == (2, "usage")
+        assert f"--reason {reason}: no row is rejected for that: {said}" in line["error"]
+    code, line, _ = job("--reason", "unparsable_pickup_at")  # a reason, which no row here has
+    assert (code, line["rows"]) == (0, {"judged": 0, "accepted": 0})
+    assert versions(delivered) == before
+
+
 @pytest.mark.faults
 def test_a_run_that_was_cut_off_is_completed(
     job: Job, delivered: Lake, monkeypatch: pytest.MonkeyPatch
