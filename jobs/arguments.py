@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pipelines.errors import UsageError
 from pipelines.trips.clean import Box
+from pipelines.trips.layouts import checked_timezone
 from pipelines.trips.return_trips.intervals import Interval
 
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -73,11 +74,33 @@ def moment(text: str, timezone: str) -> datetime:
         ) from e
 
 
+def add_interval(
+    made: argparse.ArgumentParser, *, of: str, zone_of: str = "--start and --end"
+) -> None:
+    """--start, --end and --timezone, of what `asked_interval` makes an interval.
+
+    `of` says in the help which rows those are, `zone_of` what the time zone is for.
+    """
+    made.add_argument(
+        "--start",
+        metavar="TIME",
+        help=f"only {of} at this time or later; a date is midnight (default: all)",
+    )
+    made.add_argument("--end", metavar="TIME", help=f"only {of} before this time (default: all)")
+    made.add_argument(
+        "--timezone",
+        default="America/New_York",
+        metavar="ZONE",
+        help=f"zone of {zone_of} (default America/New_York)",
+    )
+
+
 def asked_interval(args: argparse.Namespace) -> Interval | None:
     """What --start, --end and --timezone ask for; None where neither end is given.
 
     Raises UsageError.
     """
+    checked_timezone(args.timezone)
     start, end = (moment(x, args.timezone) if x else None for x in (args.start, args.end))
     if start and end and start >= end:
         raise UsageError(f"--start {args.start} is not before --end {args.end}")

@@ -18,14 +18,13 @@ from zoneinfo import ZoneInfo
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.arguments import asked_interval
+from jobs.arguments import add_interval, asked_interval
 from jobs.pair_table import WINDOW_S
 from jobs.quality import Checker, Verdict, load_early, worst
 from jobs.run import Run, parser, run_job
 from pipelines.errors import DataRefused, UsageError
 from pipelines.quality import Batch
 from pipelines.quality.suites import batch_of
-from pipelines.trips.layouts import checked_timezone
 from pipelines.trips.quality import (
     TRAILING_DAYS,
     deliveries_by_file,
@@ -64,14 +63,7 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument(
         "table", metavar="TABLE", choices=sorted(CHECKED), help=f"one of {', '.join(CHECKED)}"
     )
-    made.add_argument("--start", metavar="TIME", help="only rows from this time on (default: all)")
-    made.add_argument("--end", metavar="TIME", help="only rows before this time (default: all)")
-    made.add_argument(
-        "--timezone",
-        default="America/New_York",
-        metavar="ZONE",
-        help="zone of --start and --end (default America/New_York)",
-    )
+    add_interval(made, of="rows")
     made.add_argument(
         "--docs",
         type=Path,
@@ -116,7 +108,6 @@ def body(run: Run) -> Mapping[str, Any]:
 
 
 def _interval(args: argparse.Namespace, table: Table) -> Interval | None:
-    checked_timezone(args.timezone)
     interval = asked_interval(args)
     if interval and table.time is None:
         raise UsageError(f"{table.name} has no time by which --start and --end could choose rows")

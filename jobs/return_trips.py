@@ -10,7 +10,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-from jobs.arguments import asked_interval
+from jobs.arguments import add_interval, asked_interval
 from jobs.pair_table import HOW, MATCH, PairTable, add_pair_rules, pair_rules
 from jobs.return_trips_summary import (
     print_changes,
@@ -20,7 +20,6 @@ from jobs.return_trips_summary import (
 )
 from jobs.run import Run, parser, run_job
 from pipelines.errors import UsageError
-from pipelines.trips.layouts import checked_timezone
 from pipelines.trips.return_trips import (
     METHODS,
     find_return_trips,
@@ -78,19 +77,8 @@ def arguments() -> argparse.ArgumentParser:
         help=f"only what has changed in {TRIPS.name} since the table was last up to date, with "
         "its neighbours in time",
     )
-    made.add_argument(
-        "--start",
-        metavar="TIME",
-        help="only trips that ended at this time or later; a date is midnight (default: all)",
-    )
-    made.add_argument(
-        "--end", metavar="TIME", help="only trips that ended before this time (default: all)"
-    )
-    made.add_argument(
-        "--timezone",
-        default="America/New_York",
-        metavar="ZONE",
-        help="zone of --start, --end and the hours of the statistics (default America/New_York)",
+    add_interval(
+        made, of="trips that ended", zone_of="--start, --end and the hours of the statistics"
     )
     made.add_argument(
         "--dry-run", action="store_true", help="print what the join would cost, and stop"
@@ -152,7 +140,6 @@ def body(run: Run) -> Mapping[str, Any]:
 
 def _check_arguments(args: argparse.Namespace) -> None:
     """Raises UsageError for arguments that do not go together."""
-    checked_timezone(args.timezone)
     if args.incremental and (args.start or args.end):
         raise UsageError("--incremental finds its interval by itself: leave out --start and --end")
     if args.how and args.match == ALL:
