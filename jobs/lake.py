@@ -229,10 +229,15 @@ class Lake:
         """
         hours = math.ceil(retention / timedelta(hours=1))
         sql = f"VACUUM {self._sql_name(table)} RETAIN {hours} HOURS"
-        files = self.spark.sql(f"{sql} DRY RUN").count()
-        if not dry_run:
-            self._write(table, lambda: self.spark.sql(sql))
-        return files
+        if dry_run:
+            return self.spark.sql(f"{sql} DRY RUN").count()
+        # Delta says how many they were in the table's history alone, and on some stores not even
+        # there unless told to.
+        self.spark.conf.set("spark.databricks.delta.vacuum.logging.enabled", "true")
+        self._write(table, lambda: self.spark.sql(sql))
+        history = DeltaTable.forPath(self.spark, self.path(table)).history(10)
+        ended = history.where("operation = 'VACUUM END'").orderBy(F.desc("version"))
+        return int(ended.select("operationMetrics.numDeletedFiles").collect()[0][0])
 
     def written_at(self, table: Table) -> datetime:
         """When the newest version was committed."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
+
 import pytest
 
 from jobs.lake import Lake
@@ -32,6 +36,23 @@ def test_small_files_become_one_and_rows_stay(job: Job, lake: Lake) -> None:
     # The three small files are a moment old, so a version that needs them can still be read.
     assert line["files_to_remove"] == {"silver.trips": 0}
     assert lake.read(TRIPS, version).count() == 20
+
+
+@pytest.mark.slow
+def test_what_a_killed_run_left_goes_after_the_retention(job: Job, lake: Lake) -> None:
+    new, old = (Path(lake.path(TRIPS), f"part-{age}.parquet") for age in ("new", "old"))
+    for left, age_days in ((new, 6), (old, 8)):
+        left.write_bytes(b"PAR1")
+        then = time.time() - age_days * 86400
+        os.utime(left, (then, then))
+    for arguments, told, is_there in (
+        ([], 1, True),
+        (["--apply"], 1, False),
+        (["--apply"], 0, False),
+    ):
+        code, line, _ = job("silver.trips", *arguments)
+        assert (code, line["files_to_remove"]) == (0, {"silver.trips": told})
+        assert (new.exists(), old.exists()) == (True, is_there)
 
 
 @pytest.mark.parametrize(
