@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 from jobs.arguments import add_interval, asked_interval
 from jobs.pair_table import WINDOW_S
 from jobs.quality import Checker, Verdict, load_early, worst
+from jobs.quality_page import write_page
 from jobs.run import Run, parser, run_job
 from pipelines.errors import DataRefused, UsageError
 from pipelines.quality import Batch
@@ -58,7 +59,7 @@ def arguments() -> argparse.ArgumentParser:
         "  spark-submit jobs/check_quality.py silver.trips --lake lake --start 2015-12-01 \\\n"
         "      --end 2015-12-02\n"
         "  exit code 0 where all is well or worth a warning at most, 3 where bad data must go no\n"
-        "  further; every result goes to ops.quality_results, quality/index.html shows them",
+        "  further; every result goes to ops.quality_results, quality/TABLE.html shows them",
     )
     made.add_argument(
         "table", metavar="TABLE", choices=sorted(CHECKED), help=f"one of {', '.join(CHECKED)}"
@@ -90,20 +91,27 @@ def body(run: Run) -> Mapping[str, Any]:
     with run.step(f"write {QUALITY_RESULTS.name}"):
         run.lake.append(QUALITY_RESULTS, _rows(run, table, interval, verdicts))
         run.wrote(QUALITY_RESULTS)
-    _print_summary(run, verdicts, checker)
+    page = write_page(
+        args.docs,
+        table.name,
+        rows_of=_rows_of(run, table, interval),
+        run_id=run.run_id,
+        at=datetime.now(UTC),
+        verdicts=verdicts,
+    )
+    _print_summary(run, verdicts, page)
     failed = [v for v in verdicts if not v.success]
     run.rows.update(checked=max((v.rows or 0 for v in verdicts), default=0))
     if stopping := [v for v in verdicts if v.stops]:
         raise DataRefused(
-            f"{table.name} is not as it must be: {'; '.join(map(_said, stopping))} -- see "
-            f"{checker.index()}",
-            page=checker.index().resolve(),
+            f"{table.name} is not as it must be: {'; '.join(map(_said, stopping))} -- see {page}",
+            page=page,
         )
     return {
         "quality": worst(verdicts),
         "expectations": len(verdicts),
         "not_met": [_said(v) for v in failed],
-        "page": str(checker.index().resolve()),
+        "page": str(page),
     }
 
 
@@ -203,29 +211,30 @@ def _rows(
     return frame_of(run.spark, rows, QUALITY_RESULTS.struct)
 
 
-def _print_summary(run: Run, verdicts: Sequence[Verdict], checker: Checker) -> None:
+def _rows_of(run: Run, table: Table, interval: Interval | None) -> str:
+    """Which rows were looked at, in words."""
+    version = f"Version {run.tables_in[table.name]}"
+    if interval is None:
+        return f"{version}, all rows"
+    zone = ZoneInfo(run.args.timezone)
+    start, end = (
+        x and f"{x.astimezone(zone):%Y-%m-%d %H:%M}" for x in (interval.start, interval.end)
+    )
+    words = [f"from {start}" if start else "", f"before {end}" if end else ""]
+    return f"{version}, rows {' and '.join(filter(None, words))}, time of {run.args.timezone}"
+
+
+def _print_summary(run: Run, verdicts: Sequence[Verdict], page: Path) -> None:
     print(f"\n{'batch':<30} {'expectation':<58} {'rows':>11} {'otherwise':>10}")
     for v in verdicts:
         mark = "" if v.success else f"  <- {v.expectation.level}"
         rows = f"{v.rows:,}" if v.rows is not None else ""
         otherwise = f"{v.unexpected:,}" if v.unexpected is not None else (v.observed or "")[:10]
-        print(f"{v.batch:<30} {_what(v)[:58]:<58} {rows:>11} {otherwise:>10}{mark}")
+        print(f"{v.batch:<30} {v.words[:58]:<58} {rows:>11} {otherwise:>10}{mark}")
     held = sum(v.success for v in verdicts)
     print(f"\n{held} of {len(verdicts)} expectations are met: {worst(verdicts)}")
-    print(f"page: {checker.index().resolve()}")
+    print(f"page: {page}")
     print(", ".join(f"{k} {s:.1f} s" for k, s in run.seconds.items()) + "\n")
-
-
-def _what(v: Verdict) -> str:
-    """An expectation in few words."""
-    if v.expectation.description:
-        return v.expectation.description
-    kwargs = dict(v.expectation.kwargs)
-    column = kwargs.pop("column", None)
-    words = v.expectation.type.removeprefix("expect_").removeprefix("column_values_to_be_")
-    words = words.removeprefix("column_values_to_")
-    rest = ", ".join(f"{k} {x}" for k, x in kwargs.items() if x is not None and k != "column_set")
-    return " ".join(filter(None, [column, words.replace("_", " "), rest]))
 
 
 def _said(v: Verdict) -> str:
@@ -233,7 +242,7 @@ def _said(v: Verdict) -> str:
     much = f": {v.unexpected:,} of {v.rows:,} rows" if v.unexpected is not None else ""
     seen = f", observed {v.observed}" if v.observed else ""
     some = f", such as {v.examples}" if v.examples else ""
-    return f"{v.batch}: {_what(v)}{much}{some or seen}"
+    return f"{v.batch}: {v.words}{much}{some or seen}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

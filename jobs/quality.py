@@ -43,6 +43,20 @@ class Verdict:
         return self.unexpected / self.rows if self.unexpected is not None and self.rows else None
 
     @property
+    def words(self) -> str:
+        """The expectation in few words."""
+        if self.expectation.description:
+            return self.expectation.description
+        kwargs = dict(self.expectation.kwargs)
+        column = kwargs.pop("column", None)
+        words = self.expectation.type.removeprefix("expect_").removeprefix("column_values_to_be_")
+        words = words.removeprefix("column_values_to_").replace("_", " ")
+        rest = ", ".join(
+            f"{k} {x}" for k, x in kwargs.items() if x is not None and k != "column_set"
+        )
+        return " ".join(filter(None, [column, words, rest]))
+
+    @property
     def stops(self) -> bool:
         """Whether it must stop a pipeline."""
         return not self.success and self.expectation.level == "error"
@@ -106,10 +120,6 @@ class Checker:
         if not all(v.success for v in verdicts):
             verdicts = self._run(batch, rows, examples=_EXAMPLES)
         return verdicts
-
-    def index(self) -> Path:
-        """The page that leads to all others."""
-        return self.docs / "index.html"
 
     def _run(self, batch: Batch, rows: Any, *, examples: int) -> list[Verdict]:
         # Values take a query for each expectation, so they are asked for where there are some.

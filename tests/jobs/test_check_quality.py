@@ -58,17 +58,25 @@ def test_good_tables_pass_and_every_result_is_kept(job: Job, checked: Lake, docs
     assert any("trip_id" in p.read_text() for p in pages)
 
 
-def test_a_violation_stops_and_says_what_where_and_how_much(job: Job, checked: Lake) -> None:
+def test_a_violation_stops_and_says_what_where_and_how_much(
+    job: Job, checked: Lake, docs: Path
+) -> None:
     checked.spark.sql(f"DELETE FROM delta.`{checked.path(TRIPS)}` WHERE trip_id = 7")
     before = checked.version(RETURN_TRIPS)
     code, line, err = job("gold.return_trips", "--run-id", "bad")
     assert (code, line["outcome"]) == (3, "refused")
     assert "trips of the pairs: outbound_missing between" in err
-    assert "index.html" in line["error"]
+    page = docs / "gold.return_trips.html"
+    assert str(page) in line["error"]
+    assert line["page"] == str(page)
     assert checked.version(RETURN_TRIPS) == before
     failed = checked.read(QUALITY_RESULTS).where("run_id = 'bad' AND NOT success").collect()
     assert {r["level"] for r in failed} == {"error"}
     assert all(r["unexpected"] == 1 and r["examples"] for r in failed)
+    first, *others = page.read_text().split("<tbody>")[1].split("<tr>")[1:]
+    assert "✗ error</td><td>trips of the pairs</td><td>outbound_missing between" in first
+    assert sum("✗ error" in row for row in others) == len(failed) - 1
+    assert all("✗ error" in row or "✓ holds" in row for row in others)
 
 
 def test_a_warning_goes_on(job: Job, filled: Lake) -> None:
