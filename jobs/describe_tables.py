@@ -36,6 +36,10 @@ def dictionary() -> str:
         "What lies in a lake. Written by `make docs` from the declarations in `schemas/`: change",
         "those, not this file. Table `layer.name` lies at `LAKE/layer/name`.",
         "",
+        "No write changes a table's columns. A lake that was made before a column was declared is",
+        "refused with that column's name; any job adds such columns, NULL in the rows that are",
+        "there, when it is run once with `--evolve-schema`. Other differences are always refused.",
+        "",
         *contents,
         "",
     )

@@ -55,6 +55,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def body(run: Run) -> Mapping[str, Any]:
+    run.lake.check(TRIPS_RAW, TRIPS_REJECTED, TRIPS, DELIVERIES)
     with run.step("check headers"):
         layouts = layouts_of(run)
         files = _inspect_all(run, find_files(run.spark, run.args.files), layouts)

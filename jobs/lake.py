@@ -8,9 +8,10 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from pyspark.sql import functions as F
 
 from pipelines.errors import UsageError
 from schemas import SchemaMismatch, Table
+from schemas.frames import frame_of
 
 _CONFLICTS = (
     ConcurrentAppendException,
@@ -90,8 +92,12 @@ class Lake:
         return self.version(table) is not None
 
     def create(self, table: Table, properties: Mapping[str, str] | None = None) -> None:
-        """Create the table as declared, where it is not there yet."""
+        """Create the table as declared, where it is not there yet.
+
+        Raises SchemaMismatch where it is there and not as declared: no write changes its columns.
+        """
         if self.exists(table):
+            self._as_declared(table, self._load(table))
             return
         builder = DeltaTable.createIfNotExists(self.spark).location(self.path(table))
         builder = builder.comment(table.comment)
@@ -112,6 +118,26 @@ class Lake:
 
         self._write(table, create)
 
+    def check(self, *tables: Table) -> None:
+        """Raises SchemaMismatch where one that is there is not as declared."""
+        for table in tables:
+            if self.exists(table):
+                self._as_declared(table, self._load(table))
+
+    def evolve(self, tables: Iterable[Table]) -> dict[str, list[str]]:
+        """Add the declared columns that tables lack, NULL in the rows that are there.
+
+        Returns which those are, by table. A table that differs in any other way stays as it is.
+        """
+        added = {}
+        for table in tables:
+            if self.exists(table) and table.lacking(self._load(table).schema):
+                added[table.name] = [c.name for c in table.lacking(self._load(table).schema)]
+                rows = frame_of(self.spark, [], table.struct).write.format("delta").mode("append")
+                rows = rows.option("mergeSchema", "true")
+                self._write(table, partial(rows.save, self.path(table)))
+        return added
+
     def read(self, table: Table, version: int | None = None) -> DataFrame:
         """The table's rows, at its newest or at the given version.
 
@@ -122,10 +148,13 @@ class Lake:
                 f"no table {table.name} at {self.path(table)}: check --lake, or run the job "
                 "that writes it first"
             )
+        return self._as_declared(table, self._load(table, version))
+
+    def _load(self, table: Table, version: int | None = None) -> DataFrame:
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
-        return self._as_declared(table, reader.load(self.path(table)))
+        return reader.load(self.path(table))
 
     def stream(self, table: Table, *, max_files: int) -> DataFrame:
         """The table's rows as a stream: those that are there, then whatever is appended.
@@ -139,7 +168,14 @@ class Lake:
     def _as_declared(self, table: Table, rows: DataFrame) -> DataFrame:
         lines = table.mismatches(rows.schema)
         if lines:
-            raise SchemaMismatch(f"{table.name} at {self.path(table)}: " + "; ".join(lines))
+            way_out = (
+                " -- an earlier version made this table: any job adds what is missing, NULL in the "
+                "rows that are there, when it is run once with --evolve-schema"
+            )
+            raise SchemaMismatch(
+                f"{table.name} at {self.path(table)}: {'; '.join(lines)}"
+                f"{way_out if table.lacking(rows.schema) else ''}"
+            )
         return rows
 
     def changes(self, table: Table, after: int, until: int) -> DataFrame:

@@ -93,6 +93,7 @@ def body(run: Run) -> Mapping[str, Any]:
     args = run.args
     _check_arguments(args)
     is_all = args.match == ALL
+    run.lake.check(RETURN_TRIPS, RETURN_TRIP_STATS, RETURN_TRIP_MATCHES)
     target = PairTable(run, RETURN_TRIPS if is_all else RETURN_TRIP_MATCHES, _rules(args))
     asked = asked_interval(args)
     if args.incremental or asked:

@@ -38,7 +38,7 @@ from jobs.lake import Lake
 from jobs.redaction import redacted
 from jobs.session import SetupError, code_version, open_session
 from pipelines.errors import DataRefused, UsageError
-from schemas import RUNS, SchemaMismatch, Table
+from schemas import RUNS, TABLES, SchemaMismatch, Table
 from schemas.frames import frame_of
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 0, 1, 2, 3
@@ -122,6 +122,12 @@ def parser(description: str, example: str, **kwargs: Any) -> argparse.ArgumentPa
         default=os.environ.get("RUN_ID") or uuid.uuid4().hex,
         help="name of this run in ops.runs, from a scheduler (environment RUN_ID; default made)",
     )
+    made.add_argument(
+        "--evolve-schema",
+        action="store_true",
+        help="first add the columns that the lake's tables lack, made by an earlier version as "
+        "they were (default: refuse such tables)",
+    )
     return made
 
 
@@ -156,6 +162,9 @@ def run_job(
     recorded = False
     try:
         run.lake.check_root()
+        if args.evolve_schema:
+            for table, columns in run.lake.evolve(TABLES).items():
+                log(f"{job}: added {', '.join(columns)} to {table}")
         _record(run, "start", "running", None)
         recorded = True
         fields = body(run)

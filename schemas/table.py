@@ -127,6 +127,15 @@ class Table:
         ]
         return lines
 
+    def lacking(self, actual: StructType) -> tuple[Column, ...]:
+        """The columns that `actual` lacks, where that is all that differs and each may be NULL.
+
+        A table that an earlier version of the project made lacks what was declared since.
+        """
+        missing = tuple(c for c in self.columns if c.name not in actual.fieldNames())
+        is_all = len(self.mismatches(actual)) == len(missing)
+        return missing if is_all and all(c.nullable for c in missing) else ()
+
     def conform(self, rows: DataFrame) -> DataFrame:
         """`rows` with the declared columns in the declared order.
 
