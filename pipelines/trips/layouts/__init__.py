@@ -178,6 +178,8 @@ def _known_keys(table: Any, known: set[str], wrong: Any, where: str) -> None:
 
 
 def _shortened(text: str, most: int = 500) -> str:
+    """For people's eyes: a terminal obeys control characters."""
+    text = "".join(c if c.isprintable() else "?" for c in text)
     return text if len(text) <= most else text[:most] + "..."
 
 
