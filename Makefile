@@ -73,6 +73,6 @@ lock: ## exact versions from setup.py into requirements/*.txt (needs uv)
 	@$(COMPILE) requirements/build.in setup.py $(DEV) --extra bench -c requirements/dev.txt \
 		-o requirements/bench.txt
 
-clean: ## what was built; your lakes stay, in schedule/ too, and so does .venv
+clean: ## what was built, and demo/; schedule/ with its lake stays, and so does .venv
 	@rm -rf build dist *.egg-info demo udfs/roundtrip-udfs.jar spark-warehouse
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis

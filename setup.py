@@ -40,6 +40,7 @@ EXTRAS = {
         "hypothesis>=6.170",
         "mypy>=2.4",
         "pandas-stubs>=3.1",
+        "playwright>=1.65",  # drives the Chromium that is there, in the test of Dagster's page
         "pytest>=9.2",
         "pytest-timeout>=2.4",
         # The formatter's style changes with its minor versions: `make check` is for one of them.

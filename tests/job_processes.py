@@ -54,7 +54,7 @@ class JobProcess:
             return
         finally:
             self.process.wait()
-        while _group_is_alive(self.process.pid):
+        while group_members(self.process.pid):
             time.sleep(0.01)
 
     def result(self, timeout_s: float = 500.0) -> tuple[int, dict[str, Any]]:
@@ -111,12 +111,14 @@ def _plain(value: Any) -> Any:
     return sorted(value.items()) if isinstance(value, dict) else value
 
 
-def _group_is_alive(group: int) -> bool:
+def group_members(group: int) -> list[int]:
+    """The processes of a process group that are alive."""
+    found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, process_group = stat.read_text().rsplit(")", 1)[1].split()[:3]
         except (OSError, ValueError):
             continue
         if int(process_group) == group and state != "Z":
-            return True
-    return False
+            found.append(int(stat.parent.name))
+    return found

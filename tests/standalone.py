@@ -113,7 +113,7 @@ def standalone_cluster(
 ) -> Iterator[Cluster]:
     """A master and two workers of one core and 1 GB on 127.0.0.1, stopped at the end."""
     work = tmp_path_factory.mktemp("cluster")
-    port, ui = _free_port(), _free_port()
+    port, ui = free_port(), free_port()
     url = f"spark://127.0.0.1:{port}"
     processes: list[subprocess.Popen[bytes]] = []
 
@@ -171,7 +171,7 @@ def _environment(python: Path) -> dict[str, str]:
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])

@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from jobs.schedule.launch import POOL, RETRY, launch, metadata
 from schemas import (
@@ -47,19 +48,42 @@ def _spec(table: Table, *deps: Table) -> dg.AssetSpec:
         group_name=table.name.split(".")[0],
         description=table.comment,
         kinds={"deltalake", "spark"},
+        metadata={
+            "dagster/table_name": table.name,
+            "dagster/uri": f"{lake()}/{table.relative_path}",
+            "dagster/column_schema": _columns(table),
+        },
+    )
+
+
+def _columns(table: Table) -> dg.TableSchema:
+    return dg.TableSchema(
+        [
+            dg.TableColumn(
+                c.name,
+                c.type.simpleString(),
+                c.description,
+                dg.TableColumnConstraints(nullable=c.nullable),
+            )
+            for c in table.columns
+        ]
     )
 
 
 def _check_spec(table: Table) -> dg.AssetCheckSpec:
     return dg.AssetCheckSpec(
-        _CHECK, asset=key(table), description=f"what is expected of {table.name}"
+        _CHECK,
+        asset=key(table),
+        description=f"Everything that is expected of {table.name}, by Great Expectations: its "
+        "columns, key and constraints, and figures of it. What is worth a warning warns; what must "
+        "stop a pipeline fails.",
     )
 
 
 class LandedFile(dg.Config):
-    """A file that has landed, by its path."""
+    """A file that has landed."""
 
-    path: str
+    path: str = Field(description="its full path, or any URL that ingest_trips takes")
 
 
 @dg.multi_asset(

@@ -22,8 +22,16 @@ _SETTLED_S = 10
 # the file's.
 _LEAST_SHARE = 0.01
 
-ingest_job = dg.define_asset_job("ingest_landed_file", dg.AssetSelection.assets(ingest))
-day_job = dg.define_asset_job("return_trips_of_a_day", dg.AssetSelection.assets(return_trips))
+ingest_job = dg.define_asset_job(
+    "ingest_landed_file",
+    dg.AssetSelection.assets(ingest),
+    description="One file into bronze and silver, with a check of what was rejected.",
+)
+day_job = dg.define_asset_job(
+    "return_trips_of_a_day",
+    dg.AssetSelection.assets(return_trips),
+    description="A day's trips are checked, their return trips found, and those checked.",
+)
 
 
 @dg.sensor(

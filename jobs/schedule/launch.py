@@ -63,16 +63,27 @@ def launch(
 
 
 def metadata(line: Mapping[str, Any]) -> dict[str, Any]:
-    """What Dagster's page shows of a job: its rows, seconds, versions, and its own page."""
+    """What Dagster's page shows of a job: its rows, seconds, versions, and where its own page is.
+
+    Numbers stand alone, so that they can be plotted over time. The page is shown as a path: a
+    browser follows no link from a web page to a file.
+    """
     shown: dict[str, Any] = {}
-    for name in ("rows", "seconds", "tables_in", "tables_out", "days", "not_met"):
+    for name in ("error", "quality", "expectations"):
+        if line.get(name):
+            shown[name] = line[name]
+    if line.get("not_met"):
+        shown["not_met"] = dg.MetadataValue.md("\n".join(f"- {said}" for said in line["not_met"]))
+    if line.get("page"):
+        shown["page"] = dg.MetadataValue.path(line["page"])
+    shown |= {f"rows/{name}": count for name, count in line.get("rows", {}).items()}
+    if "total" in line.get("seconds", {}):
+        shown["seconds"] = line["seconds"]["total"]
+    for name in ("days", "tables_in", "tables_out"):
         if line.get(name):
             shown[name] = dg.MetadataValue.json(line[name])
-    for name in ("run_id", "error", "quality"):
-        if line.get(name):
-            shown[name] = str(line[name])
-    if line.get("page"):
-        shown["page"] = dg.MetadataValue.url(Path(line["page"]).as_uri())
+    if line.get("run_id"):
+        shown["run_id"] = line["run_id"]
     return shown
 
 
