@@ -163,7 +163,7 @@ setup(
     package_dir={"spark_conf": "spark-conf"},
     package_data={
         "": ["*.css", "*.csv", "*.toml", "*.yaml"],
-        "spark_conf": ["*.conf", "*.properties"],
+        "spark_conf": ["*.conf", "*.properties", "spark-env.sh"],
         "udfs": [JAR.name],
     },
     include_package_data=False,

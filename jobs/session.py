@@ -52,7 +52,6 @@ def open_session(app_name: str, conf: Mapping[str, str] | None = None) -> SparkS
         os.environ.setdefault("SPARK_LAUNCHER_OPTS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
         if "SPARK_CONF_DIR" not in os.environ:
             os.environ["SPARK_CONF_DIR"] = str(conf_dir())
-            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     builder = SparkSession.builder.appName(app_name)
     for key, value in {**(conf or {}), **FIXED_CONF}.items():
         builder = builder.config(key, value)

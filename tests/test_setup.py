@@ -54,6 +54,7 @@ def test_wheel_holds_the_packages_and_all_their_data(wheel: Path) -> None:
         "spark_conf/log4j2.properties",
         "spark_conf/openlineage.conf",
         "spark_conf/spark-defaults.conf",
+        "spark_conf/spark-env.sh",
     }
 
 

@@ -17,18 +17,26 @@ from udfs import native
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_JOB = """\
+_JOB = f"""\
 import json
+import sys
 from jobs.session import open_session
 
+sys.path.append({str(ROOT)!r})
+from tests.listening import listening
+
 spark = open_session("trivial")
+context = spark.sparkContext
+listens = listening([context._jvm.java.lang.ProcessHandle.current().pid()])
 names = ("spark.sql.session.timeZone", "spark.sql.extensions")
-print(json.dumps({
-    "rows": [r.id for r in spark.range(3).collect()],
-    "master": spark.sparkContext.master,
-    "snapshots": spark.conf.get("spark.databricks.delta.snapshotPartitions", "unset"),
-    "fixed": [spark.conf.get(n) for n in names],
-}))
+print(json.dumps(dict(
+    rows=[r.id for r in spark.range(3).collect()],
+    master=context.master,
+    snapshots=spark.conf.get("spark.databricks.delta.snapshotPartitions", "unset"),
+    fixed=[spark.conf.get(n) for n in names],
+    has_page=int(context.uiWebUrl.rsplit(":", 1)[1]) in listens,
+    listens_at=sorted(set(listens.values())),
+)))
 """
 
 _EXPECTED = {
@@ -36,7 +44,22 @@ _EXPECTED = {
     "master": "local[*,4]",  # spark-conf/ was read
     "snapshots": "2",
     "fixed": ["UTC", FIXED_CONF["spark.sql.extensions"]],
+    "has_page": True,
+    "listens_at": ["127.0.0.1"],
 }
+_FOR_ANOTHER_MASTER = (
+    "--master spark://host:7077 job.py",
+    "--master=yarn job.py",
+    "--conf spark.master=k8s://host job.py",
+    "--properties-file spark-conf/cluster.conf job.py",
+)
+_FOR_THIS_MACHINE = (
+    "job.py --lake lake",
+    "--master local[2] job.py",
+    "--conf spark.master=local[*,4] pyspark-shell",
+    "--master local[2] --properties-file mine.conf job.py",
+    "--load-spark-defaults --properties-file spark-conf/openlineage.conf job.py",
+)
 
 
 def clean_environment() -> dict[str, str]:
@@ -51,6 +74,22 @@ def test_answers_do_not_depend_on_a_configuration_file(spark: SparkSession) -> N
     assert (native.EXTENSIONS in extensions) == (native.jar_path() is not None)
     assert spark.sql("SELECT timestamp'2015-12-01 00:00:00Z'::string").first()[0] == (  # type: ignore[index]
         "2015-12-01 00:00:00"
+    )
+
+
+@pytest.mark.parametrize("arguments", [*_FOR_THIS_MACHINE, *_FOR_ANOTHER_MASTER])
+@pytest.mark.parametrize("own", [None, "10.0.0.7"])
+def test_only_a_local_master_is_kept_to_this_machine(arguments: str, own: str | None) -> None:
+    """Executors elsewhere call the driver back; and an address of one's own stays."""
+    script = f". {shlex.quote(str(ROOT / 'spark-conf' / 'spark-env.sh'))}; env"
+    command = ["bash", "-ec", f"set -a; {script}", "spark-class"]
+    submit = ["org.apache.spark.deploy.SparkSubmit", *arguments.split()]
+    environment = clean_environment() | ({"SPARK_LOCAL_IP": own} if own else {})
+    told = subprocess.check_output([*command, *submit], env=environment, text=True).splitlines()
+    here = "127.0.0.1" if arguments in _FOR_THIS_MACHINE else None
+    expected = own or here
+    assert [x for x in told if x.startswith("SPARK_LOCAL_IP=")] == (
+        [f"SPARK_LOCAL_IP={expected}"] if expected else []
     )
 
 
