@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 
 from jobs.lake import Lake
 from jobs.session import open_session
+from tests.few_rows import INTERPRETED, QUICK_COMPILER
 
 pytest_plugins = ("tests.standalone",)
 
@@ -22,11 +23,8 @@ _TEST_CONF = {
     "spark.sql.shuffle.partitions": "2",
     "spark.sql.adaptive.coalescePartitions.initialPartitionNum": "2",
     "spark.databricks.delta.snapshotPartitions": "1",
-    # Tests run many plans once, on few rows. Making and compiling code for each would be most of
-    # the time, so plans are interpreted, unless a test asks for `generated_code`.
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -XX:TieredStopAtLevel=1",
+    **INTERPRETED,  # unless a test asks for `generated_code`
+    "spark.driver.extraJavaOptions": f"-XX:+UseParallelGC {QUICK_COMPILER}",
 }
 
 
@@ -42,9 +40,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 @pytest.fixture
 def generated_code(spark: SparkSession) -> Iterator[None]:
     """Plans run as they do outside of tests: as Java that Spark writes and compiles for them."""
-    names = ("spark.sql.codegen.wholeStage", "spark.sql.codegen.factoryMode")
-    before = {name: spark.conf.get(name) for name in names}
-    for name, value in zip(names, ("true", "FALLBACK"), strict=True):
+    before = {name: spark.conf.get(name) for name in INTERPRETED}
+    for name, value in zip(before, ("true", "FALLBACK"), strict=True):
         spark.conf.set(name, value)
     yield
     for name, old in before.items():

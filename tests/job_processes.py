@@ -16,6 +16,7 @@ from typing import Any
 
 from jobs.lake import Lake
 from schemas import Table
+from tests.few_rows import INTERPRETED_AS_OPTIONS, QUICK_COMPILER
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,10 +74,8 @@ def start_job(
     conf = " ".join(
         (
             "--driver-memory 1g --conf spark.master=local[2,4] --conf spark.ui.enabled=false",
-            # As in the tests' own session: commits are what matters here, not speed on many rows.
-            "--conf spark.sql.codegen.wholeStage=false",
-            "--conf spark.sql.codegen.factoryMode=NO_CODEGEN",
-            "--driver-java-options -XX:TieredStopAtLevel=1",
+            *INTERPRETED_AS_OPTIONS,
+            f"--driver-java-options {QUICK_COMPILER}",
         )
     )
     environment = {**os.environ, "PYSPARK_SUBMIT_ARGS": f"{conf} pyspark-shell"}

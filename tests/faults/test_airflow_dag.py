@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from jobs import make_trips
 from jobs.lake import Lake
 from schemas import RETURN_TRIPS, RUNS
+from tests.few_rows import INTERPRETED, QUICK_COMPILER
 from tests.job_processes import ROOT
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
@@ -21,13 +22,11 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 PACKAGES = ("apache-airflow==3.3.2", "apache-airflow-providers-apache-spark==6.3.4")
 DAG = ROOT / "docs" / "schedule" / "airflow_dag.py"
 
-# As in the tests' own session: making Java for each plan would be most of the time.
-FOR_FEW_ROWS = """
-spark.driver.memory                 1g
-spark.driver.extraJavaOptions       -XX:TieredStopAtLevel=1
-spark.sql.codegen.wholeStage        false
-spark.sql.codegen.factoryMode       NO_CODEGEN
-"""
+FOR_FEW_ROWS = {
+    "spark.driver.memory": "1g",
+    "spark.driver.extraJavaOptions": QUICK_COMPILER,
+    **INTERPRETED,
+}
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def test_a_run_of_the_dag_makes_the_pairs_of_the_day_before(
     assert make_trips.main(["--trips-per-day", "1500", "--out", str(landing)]) == 0
     spark_conf = shutil.copytree(ROOT / "spark-conf", tmp_path / "spark-conf")
     with (spark_conf / "spark-defaults.conf").open("a") as defaults:
-        defaults.write(FOR_FEW_ROWS)
+        defaults.writelines(f"\n{name} {value}" for name, value in FOR_FEW_ROWS.items())
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

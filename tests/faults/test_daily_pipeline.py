@@ -36,6 +36,7 @@ from schemas import (
     TRIPS_RAW,
     TRIPS_REJECTED,
 )
+from tests.few_rows import INTERPRETED_AS_OPTIONS
 from tests.job_processes import content, start_job
 from tests.standalone import ROOT, Cluster
 
@@ -207,8 +208,7 @@ def kill_an_executor(cluster: Cluster, wheel: Path, pipeline: Pipeline, day: str
     log = pipeline.folder / "cluster.log"
     with log.open("w") as out:
         job = cluster.start(
-            *("--conf", "spark.sql.codegen.wholeStage=false"),  # as in the tests' own session
-            *("--conf", "spark.sql.codegen.factoryMode=NO_CODEGEN"),
+            *INTERPRETED_AS_OPTIONS,
             *("--py-files", str(code), str(ROOT / "jobs" / "return_trips.py")),
             *("--lake", pipeline.lake.root, "--method", "bucketed", *interval(day)),
             stdout=out,

@@ -1,0 +1,13 @@
+"""Spark for few rows: plans run once, so making and compiling Java for each is most of the time."""
+
+from __future__ import annotations
+
+INTERPRETED = {
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
+INTERPRETED_AS_OPTIONS = [x for k, v in INTERPRETED.items() for x in ("--conf", f"{k}={v}")]
+"""The same as arguments of spark-submit."""
+
+QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
+"""An option of Java's: compile what runs often once, quickly, and no better."""
