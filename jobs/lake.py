@@ -120,9 +120,8 @@ class Lake:
 
     def check(self, *tables: Table) -> None:
         """Raises SchemaMismatch where one that is there is not as declared."""
-        for table in tables:
-            if self.exists(table):
-                self._as_declared(table, self._load(table))
+        for table in filter(self.exists, tables):
+            self._as_declared(table, self._load(table))
 
     def evolve(self, tables: Iterable[Table]) -> dict[str, list[str]]:
         """Add the declared columns that tables lack, NULL in the rows that are there.
@@ -130,9 +129,9 @@ class Lake:
         Returns which those are, by table. A table that differs in any other way stays as it is.
         """
         added = {}
-        for table in tables:
-            if self.exists(table) and table.lacking(self._load(table).schema):
-                added[table.name] = [c.name for c in table.lacking(self._load(table).schema)]
+        for table in filter(self.exists, tables):
+            if lacking := table.lacking(self._load(table).schema):
+                added[table.name] = [c.name for c in lacking]
                 rows = frame_of(self.spark, [], table.struct).write.format("delta").mode("append")
                 rows = rows.option("mergeSchema", "true")
                 self._write(table, partial(rows.save, self.path(table)))

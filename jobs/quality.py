@@ -51,9 +51,7 @@ class Verdict:
         column = kwargs.pop("column", None)
         words = self.expectation.type.removeprefix("expect_").removeprefix("column_values_to_be_")
         words = words.removeprefix("column_values_to_").replace("_", " ")
-        rest = ", ".join(
-            f"{k} {x}" for k, x in kwargs.items() if x is not None and k != "column_set"
-        )
+        rest = ", ".join(f"{k} {x}" for k, x in kwargs.items() if x is not None)
         return " ".join(filter(None, [column, words, rest]))
 
     @property
@@ -74,7 +72,6 @@ class Checker:
     """
 
     def __init__(self, docs: Path, *, run_id: str) -> None:
-        self.docs = docs
         self._run_id = run_id
         self._gx = _great_expectations()
         from great_expectations.data_context.types.base import (
