@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.run import EXIT_DONE, EXIT_FAILED, log
+from pipelines.files import write_whole
 from schemas import TABLES
 
 JOB = "describe_tables"
@@ -49,12 +50,9 @@ def dictionary() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     args = arguments().parse_args(argv)
     out = Path(args.out)
-    part = out.with_name(f"{out.name}.part")
     error = ""
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(dictionary(), encoding="utf-8")
-        part.replace(out)
+        write_whole(out, lambda file: file.write(dictionary().encode()))
     except OSError as e:
         error = f"{out} cannot be written: {e.strerror}"
         log(f"{JOB}: {error}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -18,6 +17,7 @@ from pyspark.sql import functions as F
 
 from jobs.run import Run, parser, run_job
 from pipelines.errors import UsageError
+from pipelines.files import write_whole
 from pipelines.trips.made.files import PREFIX
 from pipelines.trips.page.html import page
 from pipelines.trips.page.poster import poster
@@ -75,19 +75,18 @@ def body(run: Run) -> Mapping[str, Any]:
     )
     run.rows["trips"], run.rows["pairs"] = story.trips, story.pairs[story.largest_m]
     with run.step("draw"):
-        image = io.BytesIO()
+        html, image = page(story).encode(), io.BytesIO()
         poster(story, image)
-        written = {
-            str(_put(run.args.out, "return_trips.html", page(story).encode())),
-            str(_put(run.args.out, "return_trips.png", image.getvalue())),
-        }
+        paths = [Path(run.args.out, name) for name in ("return_trips.html", "return_trips.png")]
+        write_whole(paths[0], lambda file: file.write(html))
+        write_whole(paths[1], lambda file: file.write(image.getbuffer()))
     print(f"\n{headline(story)}")
     for r in story.radii_m:
         print(f"  within {r} m: {number(story.pairs[r])} pairs")
-    for path in sorted(written):
+    for path in paths:
         print(f"  {path}")
     return {
-        "files": sorted(written),
+        "files": [str(path) for path in paths],
         "made": story.made,
         "pairs_by_radius_m": {str(r): n for r, n in story.pairs.items()},
     }
@@ -144,19 +143,6 @@ def _counts(counted: DataFrame, height_px: int, width_px: int) -> Any:
     counts = np.zeros((height_px, width_px), dtype=np.int64)
     counts[rows["y"].to_numpy(), rows["x"].to_numpy()] = rows["count"].to_numpy()
     return counts
-
-
-def _put(folder: str, name: str, content: bytes) -> Path:
-    """Write a whole file, or leave the one that is there."""
-    path = Path(folder, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,13 +5,13 @@ Great Expectations' own pages lie beside it, and take their styles and scripts f
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 from pathlib import Path
 
 from jobs.quality import Verdict, worst
+from pipelines.files import write_whole
 
 _TITLES = {
     "passed": "all is as expected",
@@ -88,11 +88,8 @@ def write_page(
 </body>
 </html>
 """
-    folder.mkdir(parents=True, exist_ok=True)
     page = folder / f"{table}.html"
-    part = folder / f".{table}.{os.getpid()}.part"
-    part.write_text(text, encoding="utf-8")
-    part.replace(page)
+    write_whole(page, lambda file: file.write(text.encode()))
     return page.resolve()
 
 

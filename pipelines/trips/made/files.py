@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.files import write_whole
 from pipelines.trips.made.day import MadeDay, made_day
 from pipelines.trips.made.dirt import DIRT, FLAWS, TYPED_DIRT, Change, Row, deal
 
@@ -68,7 +68,7 @@ def write_day(day: date, order: Order, folder: str) -> Made:
     where = rng.permutation(order.trips_per_day)[: len(kinds)]
     write = _write_csv if in_text else _write_parquet
     path = Path(folder, f"{PREFIX}yellow_{day}.{order.format}")
-    _atomically(path, lambda out: write(out, _table(made), where, kinds, rng, order.format))
+    write_whole(path, lambda out: write(out, _table(made), where, kinds, rng, order.format))
     found = Counter(kinds)
     return Made(
         path=str(path),
@@ -166,15 +166,3 @@ def _write_parquet(
     source = np.arange(len(table))
     source[where] = len(table) + np.arange(len(where))
     pq.write_table(pa.table(columns).take(source), out, compression="zstd")
-
-
-def _atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Write beside the file under a hidden name, which nobody ingests, then take its place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as out:
-            write(out)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
