@@ -75,7 +75,7 @@ def test_killed_between_commits_and_run_again(lake: Lake, tmp_path: Path, file: 
     assert events == [("killed", "start"), ("again", "start"), ("again", "end")]
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_full_disk_is_one_line_and_the_next_run_mends_it(lake: Lake, tmp_path: Path) -> None:
     # Digits that compress badly: the raw rows are more than what a file may have here, which is
     # enough for the libraries that Java unpacks.
@@ -122,14 +122,9 @@ def test_killed_at_random_moments(lake: Lake, tmp_path: Path, file: Path) -> Non
         assert tables(again) == expected
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "same",
-    [
-        pytest.param(True, marks=pytest.mark.slow, id="the same file"),
-        pytest.param(False, marks=pytest.mark.faults, id="different files"),
-    ],
-)
+@pytest.mark.parametrize("same", [True, False], ids=["the same file", "different files"])
 def test_two_ingestions_at_once(lake: Lake, tmp_path: Path, file: Path, same: bool) -> None:
     other = file if same else made_file(tmp_path / "b.csv", 1500)
     jobs = [

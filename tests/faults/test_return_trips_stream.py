@@ -62,7 +62,7 @@ def test_killed_in_the_middle(lake_of_trips: Lake, tmp_path: Path) -> None:
     assert finish(lake_of_trips) == every
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_interrupted_it_ends_cleanly_and_the_next_run_goes_on(
     lake_of_trips: Lake, tmp_path: Path
 ) -> None:
