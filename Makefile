@@ -63,7 +63,8 @@ wheel: setup ## dist/roundtrip-*.whl, and the same as dist/roundtrip.zip for --p
 	@rm -rf build dist
 	@$(SPARK) python setup.py --quiet bdist_wheel && cp dist/roundtrip-*.whl dist/roundtrip.zip
 
-COMPILE := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+# pip, unlike uv, takes a pin of `gql` for no pin of `gql[requests]`: extras stay in the lines.
+COMPILE := uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 DEV := --extra quality --extra schedule --extra dev
 lock: ## exact versions from setup.py into requirements/*.txt (needs uv)
