@@ -1,5 +1,19 @@
 """What a table is: each table of the lake declared once, as a constant."""
 
+from schemas.figures import (
+    FIGURES,
+    FIGURE_CAPTIONS,
+    FIGURE_DELIVERIES,
+    FIGURE_GROUPS,
+    FIGURE_IMAGES,
+    FIGURE_PAIRS,
+    IMAGE_CAPTIONS,
+    IMAGE_CAPTIONS_REJECTED,
+    QUESTIONS,
+    TOKEN_IDS,
+    VLM_EXAMPLES,
+    VQA_EXAMPLES,
+)
 from schemas.ops import QUALITY_RESULTS, RUNS
 from schemas.table import Column, Expectation, SchemaMismatch, Table, between
 from schemas.trips import (
@@ -22,6 +36,18 @@ TABLES: tuple[Table, ...] = (
     RETURN_TRIP_MATCHES,
     RETURN_TRIPS_LIVE,
     RETURN_TRIP_STATS,
+    FIGURE_DELIVERIES,
+    FIGURES,
+    QUESTIONS,
+    FIGURE_CAPTIONS,
+    FIGURE_IMAGES,
+    FIGURE_PAIRS,
+    FIGURE_GROUPS,
+    IMAGE_CAPTIONS,
+    IMAGE_CAPTIONS_REJECTED,
+    VLM_EXAMPLES,
+    VQA_EXAMPLES,
+    TOKEN_IDS,
     RUNS,
     QUALITY_RESULTS,
 )
@@ -29,16 +55,28 @@ TABLES: tuple[Table, ...] = (
 
 __all__ = [
     "DELIVERIES",
+    "FIGURES",
+    "FIGURE_CAPTIONS",
+    "FIGURE_DELIVERIES",
+    "FIGURE_GROUPS",
+    "FIGURE_IMAGES",
+    "FIGURE_PAIRS",
+    "IMAGE_CAPTIONS",
+    "IMAGE_CAPTIONS_REJECTED",
     "QUALITY_RESULTS",
+    "QUESTIONS",
     "RETURN_TRIPS",
     "RETURN_TRIPS_LIVE",
     "RETURN_TRIP_MATCHES",
     "RETURN_TRIP_STATS",
     "RUNS",
     "TABLES",
+    "TOKEN_IDS",
     "TRIPS",
     "TRIPS_RAW",
     "TRIPS_REJECTED",
+    "VLM_EXAMPLES",
+    "VQA_EXAMPLES",
     "Column",
     "Expectation",
     "SchemaMismatch",
