@@ -85,6 +85,7 @@ def body(run: Run) -> Mapping[str, Any]:
         own = batch_of(table, _within(run.read(table), table, interval))
         batches = [own, *_figures(run, table, interval, own.rows)]
     with checker:
+        checker.fetch(batches)
         for batch in batches:
             with run.step(f"check {batch.name}"):
                 verdicts += checker.check(batch)

@@ -9,6 +9,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -60,10 +61,13 @@ class Lake:
     newer version of the table, so concurrent jobs all land. Delta needs a file system for it that
     refuses to rename over a file that is there. The local one does not refuse, and a commit would
     be lost; so there the writers of a table take turns, by locks that end with their process.
+
+    No write begins before `after` is done; what that raised, the first write raises.
     """
 
-    def __init__(self, spark: SparkSession, root: str) -> None:
+    def __init__(self, spark: SparkSession, root: str, after: Future[None] | None = None) -> None:
         self.spark = spark
+        self._after = after
         self.root = root.rstrip("/") if "://" in root else os.path.abspath(root)
 
     def check_root(self) -> None:
@@ -323,6 +327,8 @@ class Lake:
         return folder, folder.getFileSystem(context._jsc.hadoopConfiguration())
 
     def _write(self, table: Table, write: Callable[[], object]) -> None:
+        if self._after:
+            self._after.result()
         with self._turn(table):
             _retried(write)
 

@@ -48,6 +48,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def body(run: Run) -> Mapping[str, Any]:
+    run.begun()  # it looks at ops.runs too
     args = run.args
     if args.retention < LEAST_RETENTION:
         raise UsageError(

@@ -8,12 +8,14 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyspark import StorageLevel
+import pandas as pd
+from pyspark import StorageLevel, inheritable_thread_target
 from pyspark.sql import DataFrame
 
 from jobs.session import SetupError
@@ -91,6 +93,7 @@ class Checker:
         self._many = self._context.data_sources.add_spark("lake", persist=False)
         self._few = self._context.data_sources.add_pandas("figures")
         self._cached: list[DataFrame] = []
+        self._fetched: dict[str, Future[pd.DataFrame]] = {}
         self._checked: dict[str, Any] = {}
 
     def __enter__(self) -> Checker:
@@ -103,6 +106,18 @@ class Checker:
             with _quiet():
                 self._context.build_data_docs(resource_identifiers=list(self._checked.values()))
 
+    def fetch(self, batches: Sequence[Batch]) -> None:
+        """Begin to compute the figures among the batches, which are checked on the driver.
+
+        Beside the checks of rows: most of either is the JVM's first run of code, on one core.
+        """
+        pool = ThreadPoolExecutor(1)
+        for batch in batches:
+            if batch.few:
+                compute = inheritable_thread_target(batch.rows.sparkSession)(batch.rows.toPandas)
+                self._fetched[batch.name] = pool.submit(compute)
+        pool.shutdown(wait=False)
+
     def check(self, batch: Batch) -> list[Verdict]:
         """Every expectation of the batch, counted in few passes over its rows.
 
@@ -112,7 +127,8 @@ class Checker:
         """
         if not batch.few:
             self._cached.append(batch.rows.persist(StorageLevel.MEMORY_AND_DISK))
-        rows = batch.rows.toPandas() if batch.few else batch.rows
+        few = self._fetched.get(batch.name)
+        rows: Any = few.result() if few else batch.rows.toPandas() if batch.few else batch.rows
         verdicts = self._run(batch, rows, examples=0)
         if not all(v.success for v in verdicts):
             verdicts = self._run(batch, rows, examples=_EXAMPLES)

@@ -26,11 +26,13 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 import pyspark
+from pyspark import inheritable_thread_target
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -64,6 +66,25 @@ class Run:
         self.seconds: dict[str, float] = {}
         self.tables_in: dict[str, int] = {}
         self.tables_out: dict[str, int] = {}
+        self._begun: Future[None] | None = None
+
+    def begin(self) -> None:
+        """Record the start while the job goes on; no write of its begins before that is done.
+
+        The first commit takes seconds in a JVM that has just started, with one core at work.
+        """
+        record = inheritable_thread_target(self.spark)(_record)
+        pool = ThreadPoolExecutor(1)
+        self._begun = pool.submit(record, self, self.lake, "start", "running", None)
+        pool.shutdown(wait=False)
+        self.lake = Lake(self.spark, self.args.lake, after=self._begun)
+
+    def begun(self) -> bool:
+        """Whether there is a start, once it is there. Raises what recording it raised."""
+        if self._begun is None:
+            return False
+        self._begun.result()
+        return True
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -159,15 +180,14 @@ def run_job(
     run.seconds["start"] = round(time.perf_counter() - start, 3)
     fields: Mapping[str, Any] = {}
     error: str | None = None
-    recorded = False
     try:
         run.lake.check_root()
         if args.evolve_schema:
             for table, columns in run.lake.evolve(TABLES).items():
                 log(f"{job}: added {', '.join(columns)} to {table}")
-        _record(run, "start", "running", None)
-        recorded = True
+        run.begin()
         fields = body(run)
+        run.begun()
         code = EXIT_DONE
     except UsageError as e:
         code, error = EXIT_USAGE, str(e)
@@ -187,8 +207,8 @@ def run_job(
         log(f"{job}: {error}")
     run.seconds["total"] = round(time.perf_counter() - start, 3)
     try:
-        if recorded:
-            _record(run, "end", _OUTCOMES[code], error)
+        if run.begun():
+            _record(run, run.lake, "end", _OUTCOMES[code], error)
     except Exception as e:
         unrecorded = f"the end of this run could not be recorded in {RUNS.name}: {_first_line(e)}"
         log(f"{job}: {unrecorded}")
@@ -257,7 +277,7 @@ def _java_classes(exception: Any) -> set[str]:
     return names
 
 
-def _record(run: Run, event: str, outcome: str, error: str | None) -> None:
+def _record(run: Run, lake: Lake, event: str, outcome: str, error: str | None) -> None:
     arguments = redacted(json.dumps(vars(run.args), default=str, sort_keys=True))
     versions = {
         "roundtrip": code_version(),
@@ -281,4 +301,4 @@ def _record(run: Run, event: str, outcome: str, error: str | None) -> None:
         error,
     )
     row = frame_of(run.spark, [values], RUNS.struct)
-    run.lake.append(RUNS, row.select(*[F.col(c.name) for c in RUNS.columns]))
+    lake.append(RUNS, row.select(*[F.col(c.name) for c in RUNS.columns]))

@@ -38,6 +38,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def body(run: Run) -> Mapping[str, Any]:
+    run.begun()  # it looks at ops.runs too
     if run.args.last < 1:
         raise UsageError(f"--last {run.args.last}: write 1 or more")
     with run.step("read"):

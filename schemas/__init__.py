@@ -1,12 +1,12 @@
 """What a table is: each table of the lake declared once, as a constant."""
 
 from schemas.figures import (
-    FIGURES,
     FIGURE_CAPTIONS,
     FIGURE_DELIVERIES,
     FIGURE_GROUPS,
     FIGURE_IMAGES,
     FIGURE_PAIRS,
+    FIGURES,
     IMAGE_CAPTIONS,
     IMAGE_CAPTIONS_REJECTED,
     QUESTIONS,

@@ -89,7 +89,7 @@ def metadata(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def _run_id(context: dg.AssetExecutionContext, job: str) -> str:
     """The run of Dagster's, with the job and the attempt: in ops.runs each is a run."""
-    return f"{context.run_id}-{job}-{context.retry_number}"
+    return f"{context.run.run_id}-{job}-{context.retry_number}"
 
 
 def _spark_submit() -> str:

@@ -112,6 +112,7 @@ def test_an_end_that_cannot_be_recorded_is_a_failure_with_its_reason(
     lake: Lake, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def body(run: Run) -> Mapping[str, Any]:
+        run.begun()
         shutil.rmtree(lake.path(RUNS))
         Path(lake.path(RUNS)).write_text("a file where the table was")
         return {}
@@ -120,6 +121,23 @@ def test_an_end_that_cannot_be_recorded_is_a_failure_with_its_reason(
     assert (code, line["outcome"]) == (1, "failed")
     assert line["error"].startswith("the end of this run could not be recorded in ops.runs: ")
     assert line["error"] in err
+
+
+def test_a_start_that_cannot_be_recorded_stops_the_first_write(
+    lake: Lake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = Path(lake.path(RUNS))
+    runs.parent.mkdir(parents=True)
+    runs.write_text("a file where the table belongs")
+
+    def body(run: Run) -> Mapping[str, Any]:
+        run.lake.create(TRIPS)
+        raise AssertionError("it was written to")
+
+    code, line, _ = run(lake, body, capsys)
+    assert (code, line["outcome"]) == (1, "failed")
+    assert str(runs) in line["error"]
+    assert not Path(lake.path(TRIPS)).exists()
 
 
 @pytest.mark.parametrize("place", ["a file", "a file/below"])

@@ -81,16 +81,26 @@ def test_answers_do_not_depend_on_a_configuration_file(spark: SparkSession) -> N
 @pytest.mark.parametrize("own", [None, "10.0.0.7"])
 def test_only_a_local_master_is_kept_to_this_machine(arguments: str, own: str | None) -> None:
     """Executors elsewhere call the driver back; and an address of one's own stays."""
+    here = "127.0.0.1" if arguments in _FOR_THIS_MACHINE else None
+    assert told_to_spark("SPARK_LOCAL_IP", arguments, own) == (own or here)
+
+
+@pytest.mark.parametrize("own", [None, "-Dx=y"])
+@pytest.mark.parametrize("job", ["jobs/check_quality.py silver.trips", "jobs/return_trips.py"])
+def test_only_a_short_job_does_without_the_second_compiler(job: str, own: str | None) -> None:
+    told = (told_to_spark("SPARK_SUBMIT_OPTS", job, own) or "").split()
+    quick = "check_quality" in job
+    assert told == [own] * bool(own) + ["-XX:TieredStopAtLevel=1"] * quick
+
+
+def told_to_spark(variable: str, arguments: str, own: str | None) -> str | None:
+    """What `variable` is for Spark, where a shell had `own` in it, by spark-conf/spark-env.sh."""
     script = f". {shlex.quote(str(ROOT / 'spark-conf' / 'spark-env.sh'))}; env"
     command = ["bash", "-ec", f"set -a; {script}", "spark-class"]
     submit = ["org.apache.spark.deploy.SparkSubmit", *arguments.split()]
-    environment = clean_environment() | ({"SPARK_LOCAL_IP": own} if own else {})
+    environment = clean_environment() | ({variable: own} if own else {})
     told = subprocess.check_output([*command, *submit], env=environment, text=True).splitlines()
-    here = "127.0.0.1" if arguments in _FOR_THIS_MACHINE else None
-    expected = own or here
-    assert [x for x in told if x.startswith("SPARK_LOCAL_IP=")] == (
-        [f"SPARK_LOCAL_IP={expected}"] if expected else []
-    )
+    return next((x.split("=", 1)[1] for x in told if x.startswith(f"{variable}=")), None)
 
 
 @pytest.mark.slow
