@@ -11,6 +11,8 @@ PYTHON ?= python3
 TRIPS ?=
 # What `make bench` runs, see `python -m benchmarks --help`. Empty: everything.
 BENCH ?=
+# JPEG files for `make bench-captions`.
+IMAGES ?= $(or $(SHARED_DATA),../shared/data)/medical/vqa_rad/images
 # Trips of the made day; New York's yellow and green taxis drove about 400 000 a day in 2015.
 TRIPS_PER_DAY ?= 400000
 
@@ -18,7 +20,7 @@ TRIPS_PER_DAY ?= 400000
 SPARK := source spark-conf/env.sh &&
 PYTEST := $(SPARK) python -m pytest
 
-.PHONY: help setup demo test test-fast test-faults check bench docs schedule scala wheel lock clean
+.PHONY: help setup demo test test-fast test-faults check bench bench-captions docs schedule scala wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,13 +48,20 @@ bench: ## side by side against peers, hours; tables in benchmarks/; BENCH="--day
 	@$(PYTHON) bootstrap.py bench
 	@$(SPARK) python -m benchmarks $(BENCH)
 
+bench-captions: ## the same for figures, half an hour; IMAGES=folder of JPEG files
+	@$(PYTHON) bootstrap.py bench
+	@$(SPARK) python -m benchmarks.figure_images --images $(IMAGES)
+	@$(SPARK) python -m benchmarks.figure_copies
+	@$(SPARK) python -m benchmarks.figure_growth
+
 docs: setup ## the data dictionary, docs/tables.md
 	@$(SPARK) python jobs/describe_tables.py --out docs/tables.md
 
 schedule: setup ## Dagster's page on 127.0.0.1:3000; files in schedule/landing become checked tables
-	@mkdir -p schedule/landing && cp jobs/schedule/dagster.yaml schedule/dagster.yaml
+	@mkdir -p schedule/landing schedule/landing-figures && cp jobs/schedule/dagster.yaml schedule/dagster.yaml
 	@$(SPARK) export DAGSTER_HOME=$$PWD/schedule LAKE=$${LAKE:-$$PWD/schedule/lake} \
 		LANDING=$${LANDING:-$$PWD/schedule/landing} \
+		LANDING_FIGURES=$${LANDING_FIGURES:-$$PWD/schedule/landing-figures} \
 		QUALITY_DOCS=$${QUALITY_DOCS:-$$PWD/schedule/quality} && \
 		dagster dev -m jobs.schedule.definitions --host 127.0.0.1 --port $${PORT:-3000}
 

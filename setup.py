@@ -40,6 +40,7 @@ INSTALL_REQUIRES = [
     "python-gdcm>=3.2.6",
     "dicom-anonymizer>=2.1,<3",  # its module of tags is named by the standard's year
     "py3langid>=0.4",
+    "tokenizers>=0.23",
 ]
 
 EXTRAS = {
@@ -80,9 +81,12 @@ EXTRAS = {
 
 JOBS = [
     "ingest-trips",
+    "ingest-figures",
     "return-trips",
     "return-trips-stream",
     "make-trips",
+    "prepare-captions",
+    "make-figures",
     "draw-return-trips",
     "check-quality",
     "replay-rejected",
