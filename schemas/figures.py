@@ -168,6 +168,31 @@ FIGURE_CAPTIONS = Table(
     },
 )
 
+FIGURE_QUESTIONS = Table(
+    name="silver.figure_questions",
+    comment="Each question about an image, cleaned; or, with reasons, why it is not trained from.",
+    columns=(
+        Column("question_id", BIGINT, "see bronze.questions", nullable=False),
+        Column("figure_id", BIGINT, "the figure that it is about; null: none is named"),
+        _SOURCE,
+        Column("question", STRING, "cleaned"),
+        Column("answer", STRING, "cleaned"),
+        Column("closed", BOOLEAN, "answer from a closed set, such as yes or no"),
+        Column("question_type", STRING, "of the publisher, spelt one way"),
+        Column("language", STRING, "ISO 639-1"),
+        _PUBLISHED,
+        _REASONS,
+    ),
+    key=("question_id",),
+    cluster_by=("question_id",),
+    checks={
+        "whole_or_reason": (
+            "size(reasons) > 0 OR question IS NOT NULL AND answer IS NOT NULL "
+            "AND closed IS NOT NULL AND language IS NOT NULL AND figure_id IS NOT NULL"
+        ),
+    },
+)
+
 FIGURE_IMAGES = Table(
     name="silver.figure_images",
     comment=(
@@ -259,6 +284,7 @@ IMAGE_CAPTIONS = Table(
         _EXAMPLE_ID,
         _FIGURE_ID,
         _PART,
+        _REVISION,
         replace(_SOURCE, comment="name of the corpus; for DICOM a keyed hash of it"),
         _SHA256,
         replace(_IMAGE, nullable=False),
@@ -313,6 +339,7 @@ VLM_EXAMPLES = Table(
     comment="What a training step on captions reads; no image that a vqa delivery holds.",
     columns=(
         _EXAMPLE_ID,
+        replace(_REVISION, comment="of the figure that it is from"),
         replace(_IMAGE, nullable=False),
         Column("text", STRING, "the caption", nullable=False),
         Column("modality", STRING, "see docs/figures.md"),
@@ -334,6 +361,7 @@ VQA_EXAMPLES = Table(
         Column("example_id", BIGINT, "the question's id", nullable=False),
         Column("image", BinaryType(), "JPEG or PNG at the training size; null: not delivered"),
         Column("image_id", BIGINT, "example id of the image; null: not delivered"),
+        Column("revision", BIGINT, "of the figure that the image is from"),
         Column("question", STRING, "cleaned", nullable=False),
         Column("answer", STRING, "cleaned", nullable=False),
         Column("closed", BOOLEAN, "answer from a closed set, such as yes or no", nullable=False),
@@ -358,6 +386,7 @@ TOKEN_IDS = Table(
     columns=(
         Column("example_id", BIGINT, "see gold.vlm_examples and gold.vqa_examples", nullable=False),
         Column("tokenizer_sha256", STRING, "SHA-256 of the tokenizer's files", nullable=False),
+        Column("text_hash", BIGINT, "xxhash64 of the text that they are of", nullable=False),
         Column("ids", ArrayType(INT, False), "token ids of the text", nullable=False),
     ),
     key=("example_id", "tokenizer_sha256"),
