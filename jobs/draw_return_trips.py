@@ -18,10 +18,11 @@ from pyspark.sql import functions as F
 from jobs.run import Run, parser, run_job
 from pipelines.errors import UsageError
 from pipelines.files import write_whole
+from pipelines.page import number
 from pipelines.trips.made.files import PREFIX
 from pipelines.trips.page.html import page
 from pipelines.trips.page.poster import poster
-from pipelines.trips.page.story import DensityMap, Story, headline, number
+from pipelines.trips.page.story import DensityMap, Story, headline
 from pipelines.trips.picture import by_hour, pixels, starts_of_returns, view_of, waits
 from schemas import DELIVERIES, RETURN_TRIP_STATS, RETURN_TRIPS, TRIPS
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from jobs.quality import Verdict, worst
 from pipelines.files import write_whole
+from pipelines.page import palette_css
 
 _TITLES = {
     "passed": "all is as expected",
@@ -21,10 +22,6 @@ _TITLES = {
 _MARKS = {"passed": "✓ holds", "warn": "! warning", "error": "✗ error"}
 _ORDER = ("error", "warn", "passed")
 _STYLE = """\
-:root { color-scheme: light dark; --page: #f6f5f1; --card: #fffefb; --ink: #1b1d23; --soft: #5d616b;
-  --rule: #e2e0d8; --error: #b3261e; --warn: #8a5a00; --passed: #2e6b34; }
-@media (prefers-color-scheme: dark) { :root { --page: #10131b; --card: #171b26; --ink: #eceae4;
-  --soft: #a2a6b1; --rule: #2b3040; --error: #ff8a80; --warn: #f0b860; --passed: #84c98b; } }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 main { max-width: 1200px; margin: 0 auto; padding: 32px 24px; }
@@ -68,7 +65,7 @@ def write_page(
 <title>{escape(table)}: {_TITLES[outcome]}</title>
 <link rel="icon" href="data:,">
 <style>
-{_STYLE}</style>
+{palette_css()}{_STYLE}</style>
 </head>
 <body>
 <main>

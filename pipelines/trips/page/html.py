@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 
-from pipelines.trips.page import svg
+from pipelines.page import number, palette_css, svg
 from pipelines.trips.page.maps import palette, png, scale_bar_m
 from pipelines.trips.page.story import (
     DensityMap,
@@ -15,7 +15,6 @@ from pipelines.trips.page.story import (
     days,
     headline,
     length,
-    number,
     summary,
 )
 
@@ -36,7 +35,7 @@ def page(story: Story) -> str:
 <title>{escape(headline(story))}</title>
 <link rel="icon" href="data:,">
 <style>
-{style}</style>
+{palette_css()}{style}</style>
 </head>
 <body>
 <main>

@@ -5,9 +5,10 @@ from __future__ import annotations
 import textwrap
 from typing import Any, BinaryIO
 
+from pipelines.page import number
 from pipelines.trips.page.html import MADE_NOTE, source_line
 from pipelines.trips.page.maps import GROUND, palette, scale_bar_m, shades
-from pipelines.trips.page.story import DensityMap, Story, days, headline, length, number, summary
+from pipelines.trips.page.story import DensityMap, Story, days, headline, length, summary
 
 WIDTH_PX, HEIGHT_PX = 1400, 1560
 _DPI = 100

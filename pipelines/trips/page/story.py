@@ -9,6 +9,7 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.page import number
 from pipelines.trips.picture import View
 
 
@@ -67,11 +68,6 @@ class Story:
             return None
         cdf = np.append(0, np.cumsum(bins)) / bins.sum()
         return float(np.interp(0.5, cdf, np.arange(len(cdf)) * self.bin_s))
-
-
-def number(n: int) -> str:
-    """12 345 with narrow no-break spaces."""
-    return f"{n:,}".replace(",", "\u202f")
 
 
 def days(story: Story) -> str:
