@@ -1,0 +1,1 @@
+"""Images inside Arrow batches: decoded, measured, cut into panels, brought to the training size."""
