@@ -1,0 +1,1 @@
+"""Figures and captions: from deliveries to training examples."""
