@@ -25,10 +25,10 @@ from delta.exceptions import (
     MetadataChangedException,
     ProtocolChangedException,
 )
-from delta.tables import DeltaTable
+from delta.tables import DeltaMergeBuilder, DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pipelines.errors import UsageError
@@ -44,6 +44,9 @@ _CONFLICTS = (
     MetadataChangedException,
     ProtocolChangedException,
 )
+_NOTE = "spark.databricks.delta.commitInfo.userMetadata"
+_UPKEEP = ("OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES")
+"""What Delta calls the operations that leave all rows as they are."""
 _ATTEMPTS = 12
 _CREATE_ATTEMPTS = 6
 _SIGNS_OF_CREATION = (
@@ -203,6 +206,14 @@ class Lake:
         newest = log.update(False, jvm.scala.Option.empty(), jvm.scala.Option.empty()).version()
         return None if newest < 0 else int(newest)
 
+    def changes_after(self, table: Table, version: int) -> int:
+        """How many later versions brought other rows; compacting and cleaning brings none."""
+        newest = self.version(table)
+        if newest is None or newest <= version:
+            return 0
+        history = DeltaTable.forPath(self.spark, self.path(table)).history(newest - version)
+        return history.where(~F.col("operation").isin(*_UPKEEP)).count()
+
     def properties(self, table: Table) -> dict[str, str]:
         return self.identity(table)[1]
 
@@ -249,6 +260,69 @@ class Lake:
             found.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
 
         self._write(table, merge)
+
+    def remove(self, table: Table, rows: DataFrame) -> None:
+        """Remove the rows that have the same values as one of `rows` in the columns of `rows`."""
+        same = " AND ".join(f"old.{name} = gone.{name}" for name in rows.columns)
+
+        def remove() -> None:
+            target = DeltaTable.forPath(self.spark, self.path(table)).alias("old")
+            target.merge(rows.distinct().alias("gone"), same).whenMatchedDelete().execute()
+
+        self._write(table, remove)
+
+    def insert_missing(self, table: Table, rows: DataFrame, within: str, note: str) -> None:
+        """Insert those of `rows` that no row of the table fits by the SQL condition `within`.
+
+        Rows of the table are `old` in it, those given `new`; a literal on `old` spares reading all
+        of the table. `rows` are computed once and may be larger than memory. `note` stays with the
+        commit, see `notes`.
+        """
+        self._merge_rows(table, rows, within, note, lambda m: m.whenNotMatchedInsertAll())
+
+    def update_matched(
+        self, table: Table, rows: DataFrame, within: str, changes: Mapping[str, str], note: str
+    ) -> None:
+        """Set columns, by SQL of `old` and `new`, in rows that fit; else as `insert_missing`."""
+        to: dict[str, str | Column] = {**changes}
+        self._merge_rows(table, rows, within, note, lambda m: m.whenMatchedUpdate(set=to))
+
+    def upsert(self, table: Table, rows: DataFrame, within: str, note: str) -> None:
+        """Update the whole row where one fits, else insert it; as in `insert_missing`."""
+        self._merge_rows(
+            table,
+            rows,
+            within,
+            note,
+            lambda m: m.whenMatchedUpdateAll().whenNotMatchedInsertAll(),
+        )
+
+    def _merge_rows(
+        self,
+        table: Table,
+        rows: DataFrame,
+        within: str,
+        note: str,
+        clauses: Callable[[DeltaMergeBuilder], DeltaMergeBuilder],
+    ) -> None:
+        new = table.conform(rows).alias("new")
+        self.create(table)
+
+        def merge() -> None:
+            target = DeltaTable.forPath(self.spark, self.path(table)).alias("old")
+            self.spark.conf.set(_NOTE, note)
+            try:
+                clauses(target.merge(new, within)).execute()
+            finally:
+                self.spark.conf.unset(_NOTE)
+
+        self._write(table, merge)
+
+    def notes(self, table: Table) -> list[tuple[int, str]]:
+        """Versions of commits that were given a note, and the notes; as far as the log reaches."""
+        history = DeltaTable.forPath(self.spark, self.path(table)).history()
+        noted = history.where("userMetadata IS NOT NULL").select("version", "userMetadata")
+        return [(int(version), str(note)) for version, note in noted.collect()]
 
     def optimize(self, table: Table) -> None:
         """Rewrite small files into large ones, clustered as declared; the rows stay as they are."""

@@ -25,7 +25,7 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -56,9 +56,16 @@ _OUTCOMES = {
 class Run:
     """What a job's body works with, and what is recorded of it in ops.runs."""
 
-    def __init__(self, job: str, args: argparse.Namespace, spark: SparkSession) -> None:
+    def __init__(
+        self,
+        job: str,
+        args: argparse.Namespace,
+        spark: SparkSession,
+        private: Collection[str] = (),
+    ) -> None:
         self.job = job
         self.args = args
+        self._private = private
         self.run_id: str = args.run_id
         self.spark = spark
         self.lake = Lake(spark, args.lake)
@@ -85,6 +92,14 @@ class Run:
             return False
         self._begun.result()
         return True
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments as they are recorded."""
+        return {k: "***" if k in self._private else v for k, v in vars(self.args).items()}
+
+    def recorded(self, error: str | None) -> str | None:
+        """The error as it is recorded: not at all, where it may hold a private argument."""
+        return "not recorded, for it may name a patient" if error and self._private else error
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -157,10 +172,13 @@ def run_job(
     arguments: argparse.ArgumentParser,
     body: Callable[[Run], Mapping[str, Any]],
     argv: Sequence[str] | None = None,
+    *,
+    private: Callable[[argparse.Namespace], Collection[str]] = lambda args: (),
 ) -> int:
     """Run a job's body inside the wrapper and return the process's exit code.
 
-    The last line on standard output is one JSON object, whatever happens.
+    The last line on standard output is one JSON object, whatever happens. `private` names the
+    arguments whose values are not for ops.runs, such as a folder with the name of a patient.
     """
     start = time.perf_counter()
     try:
@@ -176,7 +194,7 @@ def run_job(
         _report(line)
         return code
     spark.sparkContext.setLogLevel("ERROR")
-    run = Run(job, args, spark)
+    run = Run(job, args, spark, private(args))
     run.seconds["start"] = round(time.perf_counter() - start, 3)
     fields: Mapping[str, Any] = {}
     error: str | None = None
@@ -225,7 +243,7 @@ def run_job(
         "tables_out": run.tables_out,
     }
     print(json.dumps(outcome), flush=True)
-    _report(outcome)
+    _report({**outcome, "error": run.recorded(error)} if error else outcome)
     return code
 
 
@@ -278,7 +296,7 @@ def _java_classes(exception: Any) -> set[str]:
 
 
 def _record(run: Run, lake: Lake, event: str, outcome: str, error: str | None) -> None:
-    arguments = redacted(json.dumps(vars(run.args), default=str, sort_keys=True))
+    arguments = redacted(json.dumps(run.arguments(), default=str, sort_keys=True))
     versions = {
         "roundtrip": code_version(),
         "spark": pyspark.__version__,
@@ -298,7 +316,7 @@ def _record(run: Run, lake: Lake, event: str, outcome: str, error: str | None) -
         run.tables_out if end else None,
         run.rows if end else None,
         run.seconds if end else None,
-        error,
+        run.recorded(error),
     )
     row = frame_of(run.spark, [values], RUNS.struct)
     lake.append(RUNS, row.select(*[F.col(c.name) for c in RUNS.columns]))
