@@ -51,6 +51,10 @@ class Verdict:
             return self.expectation.description
         kwargs = dict(self.expectation.kwargs)
         column = kwargs.pop("column", None)
+        if self.expectation.type == "expect_column_values_to_be_between":
+            return f"{column} {_range(kwargs['min_value'], kwargs['max_value'])}" + (
+                f" in {kwargs['mostly']:.0%} of rows" if "mostly" in kwargs else ""
+            )
         words = self.expectation.type.removeprefix("expect_").removeprefix("column_values_to_be_")
         words = words.removeprefix("column_values_to_").replace("_", " ")
         rest = ", ".join(f"{k} {x}" for k, x in kwargs.items() if x is not None)
@@ -182,6 +186,14 @@ class Checker:
             description=expectation.description,
             severity=_SEVERITY[expectation.level],
         ).to_domain_obj()
+
+
+def _range(low: float | None, high: float | None) -> str:
+    if low == high:
+        return f"is {low:g}"
+    if high is None:
+        return f"is at least {low:g}"
+    return f"is at most {high:g}" if low is None else f"lies from {low:g} to {high:g}"
 
 
 def _verdict(batch: Batch, expectation: Expectation, result: Any) -> Verdict:

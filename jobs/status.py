@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from jobs.run import Run, parser, run_job
 from pipelines.errors import UsageError
-from schemas import QUALITY_RESULTS, RUNS, TABLES, TRIPS, Table
+from schemas import FIGURES, QUALITY_RESULTS, QUESTIONS, RUNS, TABLES, TRIPS, Table
 
 JOB = "status"
 
@@ -21,7 +21,12 @@ RUNNING, LOST = "running", "lost"
 
 # Nothing tells a run that is at work from one that was killed, but how long ago it began.
 _LONGEST_RUN = timedelta(hours=6)
-_MADE_FROM_TRIPS = "gold."
+# What others are made from, and the layers of those.
+_MADE_FROM: tuple[tuple[Table, tuple[str, ...]], ...] = (
+    (TRIPS, ("gold.",)),
+    (FIGURES, ("silver.", "gold.")),
+    (QUESTIONS, ("silver.", "gold.")),
+)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -29,7 +34,7 @@ def arguments() -> argparse.ArgumentParser:
         "Show the last runs of a lake's jobs, and which tables are stale.",
         "  spark-submit jobs/status.py --lake lake --last 20\n"
         "  a run that began and never ended shows as lost, or as running in its first 6 hours; a\n"
-        "  gold table is stale where silver.trips has changed since the run that wrote it last",
+        "  table is stale where what it is made from has changed since the run that wrote it last",
     )
     made.add_argument(
         "--last", type=int, default=20, metavar="N", help="so many runs at most (default 20)"
@@ -87,44 +92,48 @@ def _last_runs(runs: DataFrame, last: int, now: datetime) -> list[dict[str, Any]
 
 def _tables(run: Run) -> list[dict[str, Any]]:
     """One entry for each table that is there."""
-    made_from = _trips_versions(run)
+    stale = _stale(run)
     quality = _quality(run)
-    now = run.lake.version(TRIPS)
     found = []
     for table in TABLES:
         version = run.lake.version(table)
         if version is None:
             continue
-        read = made_from.get(table.name)
-        depends = table.name.startswith(_MADE_FROM_TRIPS)
         found.append(
             {
                 "table": table.name,
                 "version": version,
                 "written": run.lake.written_at(table),
                 "newest": _newest(run, table),
-                "stale": f"{TRIPS.name} is {now - read} versions ahead"
-                if depends and read is not None and now is not None and read < now
-                else "",
+                "stale": ", ".join(stale.get(table.name, ())),
                 "quality": quality.get(table.name, ""),
             }
         )
     return found
 
 
-def _trips_versions(run: Run) -> dict[str, int]:
-    """Per table, the version of silver.trips that the last run which wrote it had read."""
+def _stale(run: Run) -> dict[str, list[str]]:
+    """Per table, what has changed since the last run that wrote it had read it."""
     wrote = run.lake.read(RUNS).where(
         (F.col("event") == "end") & (F.col("outcome") == "done") & F.col("tables_out").isNotNull()
     )
-    rows = (
-        wrote.select("at", F.explode("tables_out"), F.col("tables_in")[TRIPS.name].alias("trips"))
-        .where(F.col("trips").isNotNull())
-        .groupBy("key")
-        .agg(F.max_by("trips", "at").alias("trips"))
-        .collect()
-    )
-    return {r["key"]: r["trips"] for r in rows}
+    found: dict[str, list[str]] = {}
+    for source, layers in _MADE_FROM:
+        read = F.col("tables_in")[source.name]
+        rows = (
+            wrote.select("at", F.explode("tables_out"), read.alias("read"))
+            .where(F.col("read").isNotNull())
+            .groupBy("key")
+            .agg(F.max_by("read", "at").alias("read"))
+            .collect()
+        )
+        changes = {v: run.lake.changes_after(source, v) for v in {r["read"] for r in rows}}
+        for r in rows:
+            if r["key"].startswith(layers) and (n := changes[r["read"]]):
+                times = "once" if n == 1 else f"{n} times"
+                said = f"{source.name} has changed {times} since"
+                found.setdefault(r["key"], []).append(said)
+    return found
 
 
 def _quality(run: Run) -> dict[str, str]:

@@ -65,7 +65,7 @@ def test_a_violation_stops_and_says_what_where_and_how_much(
     before = checked.version(RETURN_TRIPS)
     code, line, err = job("gold.return_trips", "--run-id", "bad")
     assert (code, line["outcome"]) == (3, "refused")
-    assert "trips of the pairs: outbound_missing between" in err
+    assert "trips of the pairs: outbound_missing is 0" in err
     page = docs / "gold.return_trips.html"
     assert str(page) in line["error"]
     assert line["page"] == str(page)
@@ -74,7 +74,7 @@ def test_a_violation_stops_and_says_what_where_and_how_much(
     assert {r["level"] for r in failed} == {"error"}
     assert all(r["unexpected"] == 1 and r["examples"] for r in failed)
     first, *others = page.read_text().split("<tbody>")[1].split("<tr>")[1:]
-    assert "✗ error</td><td>trips of the pairs</td><td>outbound_missing between" in first
+    assert "✗ error</td><td>trips of the pairs</td><td>outbound_missing is 0" in first
     assert sum("✗ error" in row for row in others) == len(failed) - 1
     assert all("✗ error" in row or "✓ holds" in row for row in others)
 

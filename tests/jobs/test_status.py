@@ -38,10 +38,13 @@ def test_a_start_without_an_end_is_lost_after_six_hours(job: Job, lake: Lake) ->
 def test_tables_made_before_the_trips_changed_are_stale(
     lake: Lake, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lake.append(TRIPS, silver_trips(lake.spark, commuters(40)))
+    for trips in (commuters(40)[:20], commuters(40)[20:]):  # two files, to compact
+        lake.append(TRIPS, silver_trips(lake.spark, trips))
     assert return_trips(["--lake", lake.root]) == 0
     job = job_on(lake, main, capsys)
     assert job()[1]["stale"] == []
+    lake.optimize(TRIPS)
+    assert job()[1]["stale"] == []  # the trips are the same
     lake.append(TRIPS, silver_trips(lake.spark, commuters(41)[40:]))
     capsys.readouterr()
     assert main(["--lake", lake.root]) == 0
@@ -49,6 +52,7 @@ def test_tables_made_before_the_trips_changed_are_stale(
     assert "return_trips         done" in out
     newest = datetime.fromtimestamp(max(t.dropoff_us for t in commuters(41)) / 1e6, UTC)
     assert f"{newest:%Y-%m-%d %H:%M}" in out
+    assert "silver.trips has changed once since" in out
     assert '"stale": ["gold.return_trips", "gold.return_trip_stats"]' in out
 
 
