@@ -75,7 +75,7 @@ def start_job(
         (
             "--driver-memory 1g --conf spark.master=local[2,4] --conf spark.ui.enabled=false",
             *INTERPRETED_AS_OPTIONS,
-            f"--driver-java-options {QUICK_COMPILER}",
+            f"--driver-java-options '{QUICK_COMPILER}'",
         )
     )
     environment = {**os.environ, "PYSPARK_SUBMIT_ARGS": f"{conf} pyspark-shell"}

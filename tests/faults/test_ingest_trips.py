@@ -109,7 +109,7 @@ def test_killed_at_random_moments(lake: Lake, tmp_path: Path, file: Path) -> Non
     seed = random.randrange(10**6)
     dice = random.Random(seed)
     expected = undisturbed(lake, tmp_path, file)
-    for i in range(6):
+    for i in range(3):
         step, delay_s = dice.choice(STEPS), dice.uniform(0, 1.5)
         print(f"seed {seed}, kill {i}: {delay_s:.2f} s after {step!r}")
         again = Lake(lake.spark, f"{lake.root}{i}")

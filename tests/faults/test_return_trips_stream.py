@@ -85,7 +85,7 @@ def test_killed_at_random_moments(lake_of_trips: Lake, tmp_path: Path) -> None:
     every = expected(lake_of_trips)
     seed = random.randrange(10**6)
     dice = random.Random(seed)
-    for i in range(6):
+    for i in range(3):
         delay_s = dice.uniform(0, 6)
         print(f"seed {seed}, kill {i}: {delay_s:.2f} s after the stream began")
         job = start(lake_of_trips, tmp_path / f"log{i}", "--once")
@@ -115,16 +115,6 @@ def replayed(
     batch = find_return_trips(lake.read(TRIPS), method="native")
     assert count_and_hash(lake.read(RETURN_TRIPS_LIVE)) == count_and_hash(batch)
     return line
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("generated_code")
-def test_a_part_of_the_real_day_gives_the_batch_answer(
-    lake: Lake, shared_data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rows = replayed(lake, shared_data, one_in=20, hours=4, capsys=capsys)["rows"]
-    assert rows["trips_read"] > 20_000
-    assert rows["pairs_written"] > 2_000
 
 
 @pytest.mark.faults
