@@ -40,6 +40,19 @@ def radii_m(text: str) -> tuple[int, ...]:
     return tuple(radii)
 
 
+def shares(text: str) -> tuple[float, ...]:
+    """Three shares that add up to 1, such as 0.8,0.1,0.1."""
+    try:
+        parts = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        parts = ()
+    if len(parts) != 3 or min(parts) < 0 or abs(sum(parts) - 1) > 1e-9:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} are no shares: write three that add up to 1, such as 0.8,0.1,0.1"
+        )
+    return parts
+
+
 def box(text: str) -> Box:
     """MIN_LAT,MIN_LON,MAX_LAT,MAX_LON in degrees."""
     try:

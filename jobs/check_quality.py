@@ -24,6 +24,11 @@ from jobs.quality import Checker, Verdict, load_early, worst
 from jobs.quality_page import write_page
 from jobs.run import Run, parser, run_job
 from pipelines.errors import DataRefused, UsageError
+from pipelines.figures.quality import (
+    copies_across_splits,
+    examples_of_questions,
+    splits_of_groups,
+)
 from pipelines.quality import Batch
 from pipelines.quality.suites import batch_of
 from pipelines.trips.quality import (
@@ -36,6 +41,8 @@ from pipelines.trips.quality import (
 from pipelines.trips.return_trips.intervals import Interval, within
 from schemas import (
     DELIVERIES,
+    FIGURE_GROUPS,
+    FIGURE_PAIRS,
     QUALITY_RESULTS,
     RETURN_TRIP_MATCHES,
     RETURN_TRIP_STATS,
@@ -44,6 +51,7 @@ from schemas import (
     TABLES,
     TRIPS,
     TRIPS_REJECTED,
+    VLM_EXAMPLES,
     Table,
 )
 from schemas.frames import frame_of
@@ -134,6 +142,11 @@ def _figures(run: Run, table: Table, interval: Interval | None, checked: DataFra
     if table in pair_tables:
         pairs = _within(run.read(table), table, interval)
         return [pairs_without_trips(pairs, _trips_around(run, table, interval))]
+    if table is FIGURE_GROUPS:
+        groups = run.read(table)
+        return [splits_of_groups(groups), copies_across_splits(groups, run.read(FIGURE_PAIRS))]
+    if table is VLM_EXAMPLES:
+        return [examples_of_questions(run.read(table), run.read(FIGURE_GROUPS))]
     if table is RETURN_TRIP_STATS:
         pairs = _within(run.read(RETURN_TRIPS), RETURN_TRIPS, interval)
         return [stats_against_pairs(_within(run.read(table), table, interval), pairs)]

@@ -41,7 +41,7 @@ def _docs() -> str:
     return os.environ.get("QUALITY_DOCS", "quality")
 
 
-def _spec(table: Table, *deps: Table) -> dg.AssetSpec:
+def spec(table: Table, *deps: Table) -> dg.AssetSpec:
     return dg.AssetSpec(
         key(table),
         deps=[key(d) for d in deps],
@@ -70,7 +70,7 @@ def _columns(table: Table) -> dg.TableSchema:
     )
 
 
-def _check_spec(table: Table) -> dg.AssetCheckSpec:
+def check_spec(table: Table) -> dg.AssetCheckSpec:
     return dg.AssetCheckSpec(
         _CHECK,
         asset=key(table),
@@ -89,12 +89,12 @@ class LandedFile(dg.Config):
 @dg.multi_asset(
     name="ingest",
     specs=[
-        _spec(TRIPS_RAW),
-        _spec(TRIPS, TRIPS_RAW),
-        _spec(TRIPS_REJECTED, TRIPS_RAW),
-        _spec(DELIVERIES, TRIPS, TRIPS_REJECTED),
+        spec(TRIPS_RAW),
+        spec(TRIPS, TRIPS_RAW),
+        spec(TRIPS_REJECTED, TRIPS_RAW),
+        spec(DELIVERIES, TRIPS, TRIPS_REJECTED),
     ],
-    check_specs=[_check_spec(TRIPS_REJECTED)],
+    check_specs=[check_spec(TRIPS_REJECTED)],
     retry_policy=RETRY,
     pool=POOL,
 )
@@ -105,13 +105,13 @@ def ingest(
     line = launch(context, "ingest_trips", config.path, "--lake", lake())
     for table in (TRIPS_RAW, TRIPS, TRIPS_REJECTED, DELIVERIES):
         yield dg.MaterializeResult(key(table), metadata=metadata(line))
-    yield _checked(context, TRIPS_REJECTED)
+    yield checked(context, TRIPS_REJECTED)
 
 
 @dg.multi_asset(
     name="return_trips",
-    specs=[_spec(RETURN_TRIPS, TRIPS), _spec(RETURN_TRIP_STATS, TRIPS, RETURN_TRIPS)],
-    check_specs=[_check_spec(RETURN_TRIPS), _check_spec(RETURN_TRIP_STATS)],
+    specs=[spec(RETURN_TRIPS, TRIPS), spec(RETURN_TRIP_STATS, TRIPS, RETURN_TRIPS)],
+    check_specs=[check_spec(RETURN_TRIPS), check_spec(RETURN_TRIP_STATS)],
     partitions_def=DAYS,
     retry_policy=RETRY,
     pool=POOL,
@@ -127,7 +127,7 @@ def return_trips(
         about = {**metadata(line), "trips": metadata(gate).get("quality", "")}
         yield dg.MaterializeResult(key(table), metadata=about)
     for table in (RETURN_TRIPS, RETURN_TRIP_STATS):
-        yield _checked(context, table, *day)
+        yield checked(context, table, *day)
 
 
 def _interval(partition: str) -> list[str]:
@@ -139,9 +139,7 @@ def _where() -> list[str]:
     return ["--lake", lake(), "--docs", _docs()]
 
 
-def _checked(
-    context: dg.AssetExecutionContext, table: Table, *interval: str
-) -> dg.AssetCheckResult:
+def checked(context: dg.AssetExecutionContext, table: Table, *interval: str) -> dg.AssetCheckResult:
     line = launch(context, "check_quality", table.name, *interval, *_where(), may_be_refused=True)
     return check_result(table, line)
 

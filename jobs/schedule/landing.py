@@ -16,7 +16,7 @@ from schemas import RETURN_TRIPS, TRIPS
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 # A file that changed a moment ago may still be on its way.
-_SETTLED_S = 10
+SETTLED_S = 10
 
 # Trips that began just before midnight bring a few to the day before or after: such a day is not
 # the file's.
@@ -43,7 +43,7 @@ def landed_files(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest 
     if not folder.is_dir():
         yield dg.SkipReason(f"no folder {folder.resolve()}: make it, or set LANDING to another")
         return
-    settled = time.time() - _SETTLED_S
+    settled = time.time() - SETTLED_S
     for path in sorted(folder.rglob("*")):
         if path.name.startswith((".", "_")) or not path.name.lower().endswith(_SUFFIXES):
             continue

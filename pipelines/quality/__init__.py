@@ -20,3 +20,18 @@ class Batch:
     rows: DataFrame
     expectations: tuple[Expectation, ...]
     few: bool = False
+
+
+def not_met(batch: Batch) -> list[str]:
+    """What does not hold of a batch of one row of counts, in words.
+
+    For a job that refuses before it writes, where each expectation is a range of a column.
+    """
+    (row,) = batch.rows.collect()
+    lines = []
+    for e in batch.expectations:
+        column, low, high = (e.kwargs[k] for k in ("column", "min_value", "max_value"))
+        value = row[column]
+        if e.level == "error" and not low <= value <= high:
+            lines.append(f"{batch.name}: {column} is {value:,}, should be {low:,} to {high:,}")
+    return lines

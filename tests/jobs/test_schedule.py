@@ -12,14 +12,27 @@ import pytest
 
 from jobs.schedule.assets import LandedFile, check_result, ingest, key, return_trips
 from jobs.schedule.definitions import definitions
+from jobs.schedule.figures import landed_figures
 from jobs.schedule.landing import landed_files, partitions_of
 from schemas import (
     DELIVERIES,
+    FIGURE_CAPTIONS,
+    FIGURE_DELIVERIES,
+    FIGURE_GROUPS,
+    FIGURE_IMAGES,
+    FIGURE_PAIRS,
+    FIGURE_QUESTIONS,
+    FIGURES,
+    IMAGE_CAPTIONS,
+    IMAGE_CAPTIONS_REJECTED,
+    QUESTIONS,
     RETURN_TRIP_STATS,
     RETURN_TRIPS,
     TRIPS,
     TRIPS_RAW,
     TRIPS_REJECTED,
+    VLM_EXAMPLES,
+    VQA_EXAMPLES,
 )
 
 HEADER = (
@@ -54,10 +67,37 @@ def landing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_each_table_is_an_asset_and_all_jobs_resolve() -> None:
     repository = definitions.get_repository_def()
     assets = set(repository.asset_graph.get_all_asset_keys())
-    tables = (TRIPS_RAW, TRIPS, TRIPS_REJECTED, DELIVERIES, RETURN_TRIPS, RETURN_TRIP_STATS)
-    assert assets == {key(t) for t in tables}
+    of_trips = (TRIPS_RAW, TRIPS, TRIPS_REJECTED, DELIVERIES, RETURN_TRIPS, RETURN_TRIP_STATS)
+    of_figures = (
+        *(FIGURES, QUESTIONS, FIGURE_DELIVERIES, FIGURE_CAPTIONS, FIGURE_IMAGES, FIGURE_QUESTIONS),
+        *(FIGURE_PAIRS, FIGURE_GROUPS, IMAGE_CAPTIONS, IMAGE_CAPTIONS_REJECTED),
+        *(VLM_EXAMPLES, VQA_EXAMPLES),
+    )
+    assert assets == {key(t) for t in (*of_trips, *of_figures)}
     jobs = {j.name for j in repository.get_all_jobs()}
-    assert {"ingest_landed_file", "return_trips_of_a_day"} <= jobs
+    assert {"ingest_landed_file", "return_trips_of_a_day", "landed_figures_to_examples"} <= jobs
+
+
+def test_a_run_for_each_delivery_of_figures_that_has_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked() -> list[tuple[str, str]]:
+        with dg.build_sensor_context() as context:
+            found = list(landed_figures(context) or ())
+        configs = [r.run_config["ops"]["ingest_figures"]["config"] for r in found]
+        return [(c["format"], Path(c["path"]).name) for c in configs]
+
+    monkeypatch.setenv("LANDING_FIGURES", str(tmp_path))
+    old = time.time() - 60
+    for name in ("webdataset/a.tar", "webdataset/.b.tar", "roco/c/captions.txt", "other/d.tar"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+        for changed in (path, *path.parents[: len(Path(name).parts) - 1]):
+            os.utime(changed, (old, old))
+    assert asked() == [("roco", "c"), ("webdataset", "a.tar")]
+    (tmp_path / "roco" / "c" / "licences.txt").write_bytes(b"still coming")
+    assert asked() == [("webdataset", "a.tar")]
 
 
 def test_a_run_for_each_file_that_has_settled(landing: Path) -> None:
