@@ -63,6 +63,7 @@ def test_the_tree_takes_any_window(trips_file: Path) -> None:
     assert tree_peer.count(trips_file, 200.0, cores=1, window_us=short) == expected
 
 
+@pytest.mark.slow
 def test_the_seed_on_spark_counts_what_brute_force_finds(
     spark: SparkSession, trips_file: Path, gaps_m: list[float]
 ) -> None:

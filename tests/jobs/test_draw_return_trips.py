@@ -122,6 +122,7 @@ def test_it_leaves_a_page_and_a_poster(
     assert Image.open(out / "return_trips.png").size == (1400, 1560)
 
 
+@pytest.mark.slow
 def test_without_gold_tables_it_says_what_to_run(
     lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

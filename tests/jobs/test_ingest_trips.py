@@ -127,6 +127,7 @@ def test_one_refused_file_means_that_nothing_is_written(job: Job, tmp_path: Path
     assert versions(job.lake) == [None] * 4
 
 
+@pytest.mark.slow
 def test_header_alone_is_a_delivery_without_rows(job: Job, tmp_path: Path) -> None:
     assert job(write(tmp_path / "a.csv")) == 0
     assert job.line["rows"] == {"read": 0, "accepted": 0, "rejected": 0}

@@ -40,6 +40,8 @@ from schemas import (
 from tests.planted import NEEDED_TO_DRAW, planted_file
 from tests.real_dicom import real_dicom
 
+pytestmark = pytest.mark.slow
+
 # Enough for every kind of dirt and every sort of copy.
 FIGURES_MADE = 150
 QUESTIONS_MADE = 6

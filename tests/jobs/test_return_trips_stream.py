@@ -57,6 +57,7 @@ def state(lake: Lake, side: str) -> int:
     return reader.load(str(at)).count()
 
 
+@pytest.mark.slow
 def test_pairs_are_found_as_trips_arrive(lake: Lake, job: Job) -> None:
     arrive(lake, [OUT], [BACK, LATER])
     code, line, err = job("--max-files", "1")

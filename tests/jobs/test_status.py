@@ -27,6 +27,7 @@ def started(lake: Lake, run_id: str, ago: timedelta) -> None:
     lake.append(RUNS, frame_of(lake.spark, [row], RUNS.struct))
 
 
+@pytest.mark.slow
 def test_a_start_without_an_end_is_lost_after_six_hours(job: Job, lake: Lake) -> None:
     started(lake, "killed", timedelta(hours=7))
     started(lake, "at work", timedelta(minutes=1))

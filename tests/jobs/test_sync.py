@@ -52,6 +52,7 @@ def test_only_what_differs_is_written(lake: Lake, spark: SparkSession) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_null_is_a_value_like_any_other(lake: Lake, spark: SparkSession) -> None:
     assert bring(lake, rows(spark, (1, 0, None), (2, 0, "a"))) == (0, 2)
     assert bring(lake, rows(spark, (1, 0, None), (2, 0, "a"))) == (0, 0)
@@ -59,6 +60,7 @@ def test_null_is_a_value_like_any_other(lake: Lake, spark: SparkSession) -> None
     assert held(lake) == [(1, 0, "x", "bytes of x"), (2, 0, None, None)]
 
 
+@pytest.mark.slow
 def test_cut_off_between_its_commits_the_next_run_completes_it(
     lake: Lake, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,19 +154,29 @@ class _Lines:
 
 
 def _header(url: str, lines: _Lines, shape: Shape) -> list[str]:
-    csv.field_size_limit(_FIELD_CHARACTERS)
     try:
-        for names in csv.reader(lines, delimiter=shape.delimiter, strict=True):
-            if any(n.strip() for n in names):
-                break
-        else:
-            raise DeliveryRefused(f"{url} has no header: it is empty or blank")
+        with _long_fields():
+            for names in csv.reader(lines, delimiter=shape.delimiter, strict=True):
+                if any(n.strip() for n in names):
+                    break
+            else:
+                raise DeliveryRefused(f"{url} has no header: it is empty or blank")
     except csv.Error as e:
         raise DeliveryRefused(f"{url} has no header that can be read: {e}") from e
     header = [n.strip() or f"(column {i})" for i, n in enumerate(names)]
     if twice := sorted({n for n in header if header.count(n) > 1}):
         raise DeliveryRefused(f"{url} has the column {twice[0]!r} more than once")
     return header
+
+
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """Fields of any length that a caption has; the module's limit is one for the whole process."""
+    before = csv.field_size_limit(_FIELD_CHARACTERS)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _csv(url: str, text: Any, shape: Shape) -> Iterator[tuple[int, dict[str, str] | str]]:
@@ -177,7 +187,8 @@ def _csv(url: str, text: Any, shape: Shape) -> Iterator[tuple[int, dict[str, str
         begins = lines.number + 1
         reader = csv.reader(lines, delimiter=shape.delimiter, strict=True)
         try:
-            cells = next(reader)
+            with _long_fields():
+                cells = next(reader)
         except StopIteration:
             return
         except csv.Error:

@@ -47,6 +47,7 @@ def test_a_call_that_kills_its_process_takes_no_other_with_it() -> None:
         assert isolated(bytes(9_000_000)) == 9_000_000
 
 
+@pytest.mark.slow
 def test_a_call_that_hangs_ends_after_its_time() -> None:
     with Isolated(_fragile(), time_limit_s=1) as isolated:
         isolated(b"")

@@ -22,6 +22,8 @@ from pipelines.figures.made.dirt import (
 from pipelines.figures.made.draw import draw
 from pipelines.figures.made.scenes import Scene
 
+pytestmark = pytest.mark.slow
+
 _PIXELS = draw(
     Scene("retina", {"side": "left", "finding": "exudates", "count": 5}),
     np.random.Generator(np.random.SFC64(2)),

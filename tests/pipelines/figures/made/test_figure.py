@@ -18,6 +18,8 @@ from pipelines.figures.made.figure import Figure, made_figure, made_figures
 from pipelines.figures.made.plan import Order
 from schemas.figures import MODALITIES
 
+pytestmark = pytest.mark.slow
+
 _ORDER = Order(seed=5, copy_share=0.2, dirty_share=0.03, dirty_caption_share=0.03)
 
 

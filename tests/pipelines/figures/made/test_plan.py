@@ -8,6 +8,8 @@ import pytest
 
 from pipelines.figures.made.plan import ROLES, VOLUME, Order, original, provenance, role
 
+pytestmark = pytest.mark.slow
+
 _ORDER = Order(seed=3, copy_share=0.12, dirty_share=0.09, dirty_caption_share=0.05)
 
 

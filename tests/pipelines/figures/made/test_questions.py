@@ -7,12 +7,15 @@ import random
 from collections import Counter, defaultdict
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from pipelines.figures.made.figure import made_figure
 from pipelines.figures.made.plan import Order
 from pipelines.figures.made.questions import asked_image, questions
 from pipelines.figures.made.scenes import Scene
+
+pytestmark = pytest.mark.slow
 
 _ORDER = Order(seed=2)
 
