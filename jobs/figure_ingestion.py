@@ -204,7 +204,7 @@ def _write_questions(run: Run, batch: Batch, note: str) -> None:
         rows = rows.join(held, on=["question_id", "row_hash"], how="left_anti")
     if not rows.isEmpty():
         within = f"old.source = '{batch.source}' AND old.question_id = new.question_id"
-        run.lake.upsert(QUESTIONS, rows.select(*columns), within, note)
+        run.lake.merge(QUESTIONS, rows.select(*columns), within, note)
 
 
 def _mark_as_done(

@@ -31,6 +31,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.session import settings
 from pipelines.errors import UsageError
 from schemas import SchemaMismatch, Table
 from schemas.frames import frame_of
@@ -248,18 +249,24 @@ class Lake:
         self.create(table)
         self._write(table, lambda: writer.save(self.path(table)))
 
-    def merge(self, table: Table, rows: DataFrame) -> None:
-        """Insert rows, or update the whole row where the key (one column) is there already."""
-        (key,) = table.key
-        new = table.conform(rows).alias("new")
-        self.create(table)
+    def merge(
+        self, table: Table, rows: DataFrame, within: str | None = None, note: str | None = None
+    ) -> None:
+        """Insert rows, or update the whole row where one fits.
 
-        def merge() -> None:
-            target = DeltaTable.forPath(self.spark, self.path(table)).alias("old")
-            found = target.merge(new, f"old.{key} = new.{key}")
-            found.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
-
-        self._write(table, merge)
+        A row fits by the key, one column, or by the SQL condition `within`; `within` and `note` are
+        as in `insert_missing`.
+        """
+        if within is None:
+            (key,) = table.key
+            within = f"old.{key} = new.{key}"
+        self._merge(
+            table,
+            rows,
+            within,
+            note,
+            lambda m: m.whenMatchedUpdateAll().whenNotMatchedInsertAll(),
+        )
 
     def remove(self, table: Table, rows: DataFrame) -> None:
         """Remove the rows that have the same values as one of `rows` in the columns of `rows`."""
@@ -278,31 +285,21 @@ class Lake:
         of the table. `rows` are computed once and may be larger than memory. `note` stays with the
         commit, see `notes`.
         """
-        self._merge_rows(table, rows, within, note, lambda m: m.whenNotMatchedInsertAll())
+        self._merge(table, rows, within, note, lambda m: m.whenNotMatchedInsertAll())
 
     def update_matched(
         self, table: Table, rows: DataFrame, within: str, changes: Mapping[str, str], note: str
     ) -> None:
         """Set columns, by SQL of `old` and `new`, in rows that fit; else as `insert_missing`."""
         to: dict[str, str | Column] = {**changes}
-        self._merge_rows(table, rows, within, note, lambda m: m.whenMatchedUpdate(set=to))
+        self._merge(table, rows, within, note, lambda m: m.whenMatchedUpdate(set=to))
 
-    def upsert(self, table: Table, rows: DataFrame, within: str, note: str) -> None:
-        """Update the whole row where one fits, else insert it; as in `insert_missing`."""
-        self._merge_rows(
-            table,
-            rows,
-            within,
-            note,
-            lambda m: m.whenMatchedUpdateAll().whenNotMatchedInsertAll(),
-        )
-
-    def _merge_rows(
+    def _merge(
         self,
         table: Table,
         rows: DataFrame,
         within: str,
-        note: str,
+        note: str | None,
         clauses: Callable[[DeltaMergeBuilder], DeltaMergeBuilder],
     ) -> None:
         new = table.conform(rows).alias("new")
@@ -310,11 +307,8 @@ class Lake:
 
         def merge() -> None:
             target = DeltaTable.forPath(self.spark, self.path(table)).alias("old")
-            self.spark.conf.set(_NOTE, note)
-            try:
+            with settings(self.spark, {_NOTE: note} if note else {}):
                 clauses(target.merge(new, within)).execute()
-            finally:
-                self.spark.conf.unset(_NOTE)
 
         self._write(table, merge)
 
