@@ -19,6 +19,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs import amounts
 from jobs.run import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, log
 from jobs.session import SetupError, open_session
 from pipelines.figures.made.files import FORMATS, volumes
@@ -55,9 +56,11 @@ def arguments() -> argparse.ArgumentParser:
         "--out", required=True, metavar="DIR", help="folder for the files, the same for all workers"
     )
     made.add_argument(
-        "--figures", type=_count, default=2000, metavar="N", help="how many (default 2000)"
+        "--figures", type=amounts.count, default=2000, metavar="N", help="how many (default 2000)"
     )
-    made.add_argument("--seed", type=_seed, default=1, metavar="S", help="0 or more (default 1)")
+    made.add_argument(
+        "--seed", type=amounts.seed, default=1, metavar="S", help="0 or more (default 1)"
+    )
     made.add_argument(
         "--format",
         choices=FORMATS,
@@ -76,7 +79,7 @@ def arguments() -> argparse.ArgumentParser:
         share = getattr(default, f"{name.replace('-', '_')}_share")
         made.add_argument(
             f"--{name}-share",
-            type=_share,
+            type=amounts.share,
             default=share,
             metavar="X",
             help=f"share of {what} (default {share})",
@@ -92,32 +95,10 @@ def arguments() -> argparse.ArgumentParser:
     return made
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no count: write a whole number above 0")
-    return int(text)
-
-
 def _count_or_none(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no count: write a whole number, 0 or more")
     return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no seed: write a whole number, 0 or more")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share: write a number from 0 to 1")
-    return share
 
 
 def main(argv: Sequence[str] | None = None) -> int:

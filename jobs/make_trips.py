@@ -17,6 +17,7 @@ from datetime import date, timedelta
 from multiprocessing import get_context
 from pathlib import Path
 
+from jobs import amounts
 from jobs.run import EXIT_DONE, EXIT_FAILED, log
 from pipelines.trips.made.files import FORMATS, Made, Order, write_day
 
@@ -44,11 +45,19 @@ def arguments() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     made.add_argument("--out", required=True, metavar="DIR", help="folder for the files")
-    made.add_argument("--days", type=_count, default=1, metavar="N", help="how many (default 1)")
     made.add_argument(
-        "--trips-per-day", type=_count, default=400_000, metavar="N", help="rows a day (400000)"
+        "--days", type=amounts.count, default=1, metavar="N", help="how many (default 1)"
     )
-    made.add_argument("--seed", type=_seed, default=1, metavar="S", help="0 or more (default 1)")
+    made.add_argument(
+        "--trips-per-day",
+        type=amounts.count,
+        default=400_000,
+        metavar="N",
+        help="rows a day (400000)",
+    )
+    made.add_argument(
+        "--seed", type=amounts.seed, default=1, metavar="S", help="0 or more (default 1)"
+    )
     made.add_argument(
         "--start-date",
         type=_date,
@@ -58,7 +67,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--dirty-share",
-        type=_share,
+        type=amounts.share,
         default=0.015,
         metavar="X",
         help="share of rows that ingestion must reject, of every kind alike (default 0.015); a "
@@ -66,7 +75,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--commuter-share",
-        type=_share,
+        type=amounts.share,
         default=0.04,
         metavar="X",
         help="share of rows that belong to people who go back the way they came within 8 h; "
@@ -74,28 +83,6 @@ def arguments() -> argparse.ArgumentParser:
     )
     made.add_argument("--format", choices=FORMATS, default="csv.gz", help="(default csv.gz)")
     return made
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no count: write a whole number above 0")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no seed: write a whole number, 0 or more")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share: write a number from 0 to 1")
-    return share
 
 
 def _date(text: str) -> date:
