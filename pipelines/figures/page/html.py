@@ -17,7 +17,7 @@ from pipelines.figures.page.story import (
     reason_words,
     summary,
 )
-from pipelines.page import number, palette_css
+from pipelines.page import document, number
 
 MADE_NOTE = "These figures are made by a program, not real"
 _MODALITIES = {
@@ -35,19 +35,7 @@ def captions_page(story: Story) -> str:
     style = files(__package__).joinpath("style.css").read_text(encoding="utf-8")
     made = f'<p class="made">{MADE_NOTE}</p>' if story.made else ""
     versions = ", ".join(f"{t} version {v}" for t, v in sorted(story.versions.items()))
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(headline(story))}</title>
-<link rel="icon" href="data:,">
-<style>
-{palette_css()}{style}</style>
-</head>
-<body>
-<main>
-<header>
+    main = f"""<header>
 <p class="over">Figures and captions</p>
 <h1>{escape(headline(story))}</h1>
 {made}
@@ -56,10 +44,8 @@ def captions_page(story: Story) -> str:
 </header>
 {_sections(story) if story.read else ""}
 <footer><p>{escape(f"Tables: {versions}." if versions else "No table was read.")}</p></footer>
-</main>
-</body>
-</html>
 """
+    return document(headline(story), style, main)
 
 
 def _sections(story: Story) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 
-from pipelines.page import number, palette_css, svg
+from pipelines.page import document, number, svg
 from pipelines.trips.page.maps import palette, png, scale_bar_m
 from pipelines.trips.page.story import (
     DensityMap,
@@ -27,19 +27,7 @@ def page(story: Story) -> str:
     """The whole page as text."""
     style = files(__package__).joinpath("style.css").read_text(encoding="utf-8")
     made = f'<p class="made">{MADE_NOTE}</p>' if story.made else ""
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(headline(story))}</title>
-<link rel="icon" href="data:,">
-<style>
-{palette_css()}{style}</style>
-</head>
-<body>
-<main>
-<p class="over">Return trips, {escape(days(story))}</p>
+    main = f"""<p class="over">Return trips, {escape(days(story))}</p>
 <h1>{escape(headline(story))}</h1>
 {made}
 <p class="lead">{escape(summary(story))}</p>
@@ -50,10 +38,8 @@ def page(story: Story) -> str:
 {_waits(story)}
 </div>
 {_source(story)}
-</main>
-</body>
-</html>
 """
+    return document(headline(story), style, main)
 
 
 def _maps(story: Story) -> str:
