@@ -112,7 +112,8 @@ def group_and_split(run: Run, examples: DataFrame) -> None:
         candidates(examples), lake.read(FIGURE_PAIRS), earlier, shares=run.args.shares
     ).persist(StorageLevel.MEMORY_AND_DISK)
     if not difference(earlier, want, FIGURE_GROUPS.key).isEmpty():
-        lake.replace(FIGURE_GROUPS, _in_files(want, _SLIM_ROWS_A_FILE), "true")
+        files = _files_for(want, _SLIM_ROWS_A_FILE)
+        lake.replace(FIGURE_GROUPS, want.repartition(files), "true")
     want.unpersist()
 
 
@@ -124,14 +125,16 @@ def write_silver(run: Run, judged: DataFrame) -> None:
         run.lake,
         IMAGE_CAPTIONS_REJECTED,
         not_kept,
-        lambda keys: _in_files(not_kept.join(keys, "example_id", "left_semi"), _SLIM_ROWS_A_FILE),
+        lambda keys: not_kept.join(keys, "example_id", "left_semi").repartition(
+            _files_for(keys, _SLIM_ROWS_A_FILE)
+        ),
     )
     sync(
         run.lake,
         IMAGE_CAPTIONS,
         kept,
-        lambda keys: _in_files(
-            with_images(kept.join(keys, "example_id", "left_semi"), images), _EXAMPLES_A_FILE, keys
+        lambda keys: with_images(kept.join(keys, "example_id", "left_semi"), images).repartition(
+            _files_for(keys, _EXAMPLES_A_FILE)
         ),
     )
 
@@ -211,13 +214,12 @@ def write_token_ids(run: Run, tokenizer: Path) -> None:
         .select("example_id", "text")
         .unionAll(lake.read(VQA_EXAMPLES).select("example_id", F.concat(prompt, answer)))
     )
-    others = lake.read(TOKEN_IDS) if lake.exists(TOKEN_IDS) else None
     wanted = texts.select(
         "example_id", F.lit(sha256).alias("tokenizer_sha256"), F.xxhash64("text").alias("text_hash")
     )
-    if others is not None:  # those of other tokenizers stay
-        kept = others.where(F.col("tokenizer_sha256") != sha256)
-        wanted = wanted.unionAll(kept.select(*wanted.columns))
+    lake.create(TOKEN_IDS)
+    others = lake.read(TOKEN_IDS).where(F.col("tokenizer_sha256") != sha256)  # they stay
+    wanted = wanted.unionAll(others.select(*wanted.columns))
     sync(
         lake,
         TOKEN_IDS,
@@ -258,10 +260,6 @@ def _in_order(rows: DataFrame, keys: DataFrame) -> DataFrame:
     return rows.repartitionByRange(files, "order_key").sortWithinPartitions("order_key")
 
 
-def _in_files(rows: DataFrame, each: int, keys: DataFrame | None = None) -> DataFrame:
-    """Rows in files of about `each`; they are counted by `keys`, where counting them is dear."""
-    return rows.repartition(_files_for(rows if keys is None else keys, each))
-
-
 def _files_for(rows: DataFrame, each: int) -> int:
+    """Files for so many rows, about `each` in one; `rows` may be their keys, which cost less."""
     return max(1, -(-rows.count() // each))

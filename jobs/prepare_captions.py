@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pyspark import StorageLevel
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import figure_stages as stages
@@ -177,7 +178,7 @@ def _prepare(run: Run) -> Mapping[str, Any]:
             stages.write_token_ids(run, args.tokenizer)
     run.wrote(*STAGES, *([TOKEN_IDS] if args.tokenizer else []))
     with run.step("draw the page"):
-        story = _story(run, decoded)
+        story = _story(run, figures, decoded)
         write_whole(args.page, lambda file: file.write(captions_page(story).encode()))
     judged.unpersist()
     examples.unpersist()
@@ -207,10 +208,10 @@ def _check(run: Run) -> None:
         raise UsageError(f"--tokenizer {args.tokenizer}: has no tokenizer.json")
 
 
-def _story(run: Run, decoded: int) -> Story:
+def _story(run: Run, figures: DataFrame, decoded: int) -> Story:
     read = run.lake.read
     tables = Tables(
-        figures=run.read(FIGURES),
+        figures=figures,
         captions=read(FIGURE_CAPTIONS),
         images=read(FIGURE_IMAGES),
         pairs=read(FIGURE_PAIRS),
@@ -222,7 +223,7 @@ def _story(run: Run, decoded: int) -> Story:
     )
     steps = {name: s for name, s in run.seconds.items() if name != "start"}
     took = [Took(n, seconds, decoded if n == _DECODE else None) for n, seconds in steps.items()]
-    made = not tables.figures.where(F.col("fields")["made"] == "true").isEmpty()
+    made = not figures.where(F.col("fields")["made"] == "true").isEmpty()
     versions = {FIGURES.name: run.tables_in[FIGURES.name], **run.tables_out}
     return story_of(tables, took=took, versions=versions, made=made)
 
