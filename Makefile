@@ -75,10 +75,12 @@ wheel: setup ## dist/roundtrip-*.whl, and the same as dist/roundtrip.zip for --p
 # pip, unlike uv, takes a pin of `gql` for no pin of `gql[requests]`: extras stay in the lines.
 COMPILE := uv pip compile --quiet --no-strip-extras --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
-DEV := --extra quality --extra schedule --extra dev
+DEV := --extra ml --extra quality --extra schedule --extra tensorboard --extra dev
 lock: ## exact versions from setup.py into requirements/*.txt (needs uv)
 	@$(COMPILE) requirements/build.in setup.py -o requirements/run.txt
-	@$(COMPILE) requirements/build.in setup.py $(DEV) -c requirements/run.txt \
+	@$(COMPILE) requirements/build.in setup.py --extra ml -c requirements/run.txt \
+		-o requirements/ml.txt
+	@$(COMPILE) requirements/build.in setup.py $(DEV) -c requirements/ml.txt \
 		-o requirements/dev.txt
 	@$(COMPILE) requirements/build.in setup.py $(DEV) --extra bench -c requirements/dev.txt \
 		-o requirements/bench.txt

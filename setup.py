@@ -67,7 +67,15 @@ EXTRAS = {
         "deepspeed>=0.19.8,<0.20",
         # The models' module names, which checkpoints hold, change between majors.
         "transformers>=5.23,<6",
+        # Before 1.0 a minor of peft may rename the parameters of adapters, which checkpoints hold.
+        "peft>=0.21,<0.22",
+        "timm>=1.0.31",
+        "open-clip-torch>=3.3",
+        "safetensors>=0.8",
+        "deltalake>=1.6",  # reads a table's log with no Spark in the training processes
+        "gguf>=0.19",  # transformers reads GGUF files through it
     ],
+    "tensorboard": ["tensorboard>=2.20"],
     "quality": [
         # The fluent Spark data source that the quality job calls came with 1.x, replacing 0.x.
         "great-expectations>=1.24.1,<2",

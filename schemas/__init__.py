@@ -15,6 +15,7 @@ from schemas.figures import (
     VLM_EXAMPLES,
     VQA_EXAMPLES,
 )
+from schemas.ml import LEADERBOARD, METRICS, ML_RUNS, PREDICTIONS, SCORES
 from schemas.ops import QUALITY_RESULTS, RUNS
 from schemas.table import Column, Expectation, SchemaMismatch, Table, between
 from schemas.trips import (
@@ -50,6 +51,11 @@ TABLES: tuple[Table, ...] = (
     VLM_EXAMPLES,
     VQA_EXAMPLES,
     TOKEN_IDS,
+    ML_RUNS,
+    METRICS,
+    PREDICTIONS,
+    SCORES,
+    LEADERBOARD,
     RUNS,
     QUALITY_RESULTS,
 )
@@ -66,6 +72,10 @@ __all__ = [
     "FIGURE_QUESTIONS",
     "IMAGE_CAPTIONS",
     "IMAGE_CAPTIONS_REJECTED",
+    "LEADERBOARD",
+    "METRICS",
+    "ML_RUNS",
+    "PREDICTIONS",
     "QUALITY_RESULTS",
     "QUESTIONS",
     "RETURN_TRIPS",
@@ -73,6 +83,7 @@ __all__ = [
     "RETURN_TRIP_MATCHES",
     "RETURN_TRIP_STATS",
     "RUNS",
+    "SCORES",
     "TABLES",
     "TOKEN_IDS",
     "TRIPS",
