@@ -120,7 +120,7 @@ SCORES = Table(
         _SPLIT,
         Column("control", STRING, "as in ml.predictions; `minus` two of them", nullable=False),
         Column(
-            "metric", STRING, "as in ml.predictions, or perplexity, recall_at_k", nullable=False
+            "metric", STRING, "as in ml.predictions; perplexity, recall_at_k", nullable=False
         ),
         Column("group", STRING, "all, or the column that rows are grouped by", nullable=False),
         Column("value", STRING, "the group's value; all: all", nullable=False),
