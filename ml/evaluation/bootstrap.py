@@ -12,7 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES = 2000
 LEVEL = 0.95
-_AT_ONCE = 1 << 22  # draws that are in memory at a time, 32 MB
+_AT_ONCE = 1 << 23  # draws that are in memory at a time, 64 MB
+
+Floats = NDArray[np.float64]
 
 
 def interval(
@@ -24,35 +26,51 @@ def interval(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> tuple[float, float] | None:
-    """Ends of the interval of sum(values) / sum(weights); weights are 1 where not given.
+    """`intervals` of one column of values, [N]; None where nothing can be told."""
+    column = np.asarray(values, float)[:, None]
+    weight = None if weights is None else np.asarray(weights, float)[:, None]
+    ((low, high),) = intervals(
+        column, clusters, weights=weight, seed=seed, resamples=resamples, level=level
+    )
+    return None if np.isnan(low) else (float(low), float(high))
 
-    `values` [N] are sums where there are weights, as log-likelihoods of captions over tokens.
-    `clusters` [N] are ids that may be anything numpy compares. None for fewer than two clusters,
-    of which nothing can be told. The same arguments give the same interval.
+
+def intervals(
+    values: Floats,
+    clusters: ArrayLike,
+    *,
+    weights: Floats | None = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+) -> Floats:
+    """Ends [K, 2] of the intervals of sum(values) / sum(weights), for each column of `values`.
+
+    `values` [N, K]: NaN where a row has no such value. They are sums where there are `weights`
+    [N, K], as log-likelihoods of captions over tokens; weights are 1 where not given. `clusters`
+    [N] are ids that numpy can sort. NaN for a column with values in fewer than two clusters, of
+    which nothing can be told. All columns share the resamples; the same arguments give the same.
     """
-    totals = np.asarray(values, float)
-    counts = np.ones_like(totals) if weights is None else np.asarray(weights, float)
+    there = ~np.isnan(values)
     ids, place = np.unique(np.asarray(clusters), return_inverse=True)
     if len(ids) < 2:
-        return None
-
-    def by_cluster(of: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(place, of).astype(float)
-
-    drawn = _resampled(by_cluster(totals), by_cluster(counts), seed, resamples)
-    tail = 100 * (1 - level) / 2
-    low, high = np.percentile(drawn, [tail, 100 - tail])
-    return float(low), float(high)
-
-
-def _resampled(
-    totals: NDArray[np.float64], counts: NDArray[np.float64], seed: int, resamples: int
-) -> NDArray[np.float64]:
-    """The score of each resample, [resamples]."""
+        return np.full((values.shape[1], 2), np.nan)
+    totals = _by_cluster(np.where(there, values, 0.0), place, len(ids))
+    counts = _by_cluster(there * (1.0 if weights is None else weights), place, len(ids))
     rng = np.random.default_rng(seed)
-    n = len(totals)
-    parts = []
-    for start in range(0, resamples, step := max(1, _AT_ONCE // n)):
-        chosen = rng.integers(0, n, (min(step, resamples - start), n))
-        parts.append(totals[chosen].sum(1) / counts[chosen].sum(1))
-    return np.concatenate(parts)
+    even = np.full(len(ids), 1 / len(ids))
+    drawn = []
+    for start in range(0, resamples, step := max(1, _AT_ONCE // len(ids))):
+        times = rng.multinomial(len(ids), even, min(step, resamples - start)).astype(float)
+        with np.errstate(invalid="ignore"):  # a resample may have no value of a rare column
+            drawn.append((times @ totals) / (times @ counts))
+    tail = (1 - level) / 2
+    ends = np.nanquantile(np.concatenate(drawn), [tail, 1 - tail], axis=0).T
+    ends[(counts > 0).sum(0) < 2] = np.nan
+    return ends
+
+
+def _by_cluster(rows: Floats, place: NDArray[np.intp], clusters: int) -> Floats:
+    sums = np.zeros((clusters, rows.shape[1]))
+    np.add.at(sums, place, rows)
+    return sums
