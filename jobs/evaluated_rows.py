@@ -28,18 +28,14 @@ class Tested:
 
 
 def is_test(data: Data) -> Column:
-    """Of a table of examples, whether a row is for testing."""
-    if data.split_by == "fold":
-        return F.col("fold") == data.fold
-    # As publishers spell it: test, Test, testing.
-    return F.coalesce(F.lower(F.trim(data.split_by)).startswith("test"), F.lit(False))
+    """Of a table of examples, whether a row is for testing; the feed reads what is for training."""
+    fold = F.col("fold") == data.fold
+    return fold if data.split_by == "fold" else F.col(data.split_by) == "test"
 
 
 def is_training(data: Data) -> Column:
     """Of a table of examples, whether a row is for training."""
-    if data.split_by == "fold":
-        return F.col("fold") != data.fold
-    return F.coalesce(F.lower(F.trim(data.split_by)).startswith("train"), F.lit(False))
+    return ~is_test(data) if data.split_by == "fold" else F.col(data.split_by) == "train"
 
 
 def tested(run: Run, trained: TrainedRun, table: Table, data: Data) -> Tested:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -66,12 +66,11 @@ def asked_of_model(
         "no_image": _shown(rows, F.lit(None).cast("binary")),
         "swapped": _swapped(rows, swapped_with),
     }
-    columns = [*_NAMES, "image", prompt.alias("prompt")]
-    frames = [parts[c].withColumn("control", F.lit(c)).select(*columns) for c in controls]
-    together = frames[0]
-    for frame in frames[1:]:
-        together = together.unionByName(frame)
-    return together
+    frames = [
+        parts[c].withColumn("control", F.lit(c)).select(*_NAMES, "image", prompt.alias("prompt"))
+        for c in controls
+    ]
+    return reduce(DataFrame.unionByName, frames)
 
 
 def _shown(rows: DataFrame, image: Column) -> DataFrame:
