@@ -15,7 +15,8 @@ from jobs.vlm_answers import captions_told, gray_png, pool_told
 from ml.evaluation.controls import swapped
 from ml.evaluation.image_text import perplexity_scores, retrieval_scores
 from ml.evaluation.summary import Score
-from pipelines.figures.prompts import built_in_templates, template
+from pipelines.figures.prompts import columns_of
+from pipelines.figures.templates import built_in_templates, template
 from schemas.frames import frame_of
 from schemas.ml import MODEL_CONTROLS
 
@@ -23,7 +24,7 @@ from schemas.ml import MODEL_CONTROLS
 def score_captions(of: Evaluation, template_name: str, *, pool: int) -> dict[str, Any]:
     """Perplexity, and retrieval in a pool of so many, into ml.scores; fields of the summary."""
     run, at = of.run, of.at
-    prompt, text = template(built_in_templates(), "captions", template_name).columns()
+    prompt, text = columns_of(template(built_in_templates(), "captions", template_name))
     # Templates call caption what the table holds as text.
     told = at.rows.withColumn("caption", F.col("text")).select(
         "example_id", "group_id", "order_key", "image", prompt.alias("prompt"), text.alias("text")

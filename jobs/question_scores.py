@@ -14,7 +14,8 @@ from jobs.vlm_answers import answered, answered_without_model, asked_of_model
 from ml.evaluation.controls import Asked, Majority, Retrieval, swapped
 from ml.evaluation.scores import METRICS
 from ml.evaluation.summary import SCORE, Score, question_scores
-from pipelines.figures.prompts import built_in_templates, template
+from pipelines.figures.prompts import columns_of
+from pipelines.figures.templates import built_in_templates, template
 from schemas import PREDICTIONS
 from schemas.ml import CONTROLS, MODEL_CONTROLS
 
@@ -25,7 +26,7 @@ _SHOWN = ("strict", "substring", "recall", "f1", "exact", "bleu", SCORE)
 def score_questions(of: Evaluation, template_name: str) -> dict[str, Any]:
     """Answer, write ml.predictions, score what is there, write ml.scores; fields of the summary."""
     run, at = of.run, of.at
-    prompt, _ = template(built_in_templates(), "vqa", template_name).columns()
+    prompt, _ = columns_of(template(built_in_templates(), "vqa", template_name))
     with run.step("prepare controls"):
         training = at.training.orderBy("order_key").select(*Asked._fields, "image_id").toArrow()
         known = [Asked(*row) for row in zip(*(training[f].to_pylist() for f in Asked._fields),

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
-from ml.batch import Batch
+from ml.batch import IGNORED, Batch
+from ml.feed.feed import Prepared, batch_of
 from ml.models.artefact import load_artefact
 
 MAX_ANSWER_TOKENS = 32
+_MAX_TOKENS = 1024
+"""Of a prompt, which loses its beginning, and of a text with its prompt, which loses its end."""
 
 
 class Answer(NamedTuple):
@@ -32,26 +34,26 @@ class Answerer:
 
     def __init__(self, folder: str | Path, device: str = "cpu", batch_size: int = 16) -> None:
         self.model, self.processor, self.facts = load_artefact(Path(folder), device=device)
-        self.model.eval()
-        self.device = device
-        self.batch_size = batch_size
+        self._device = device
+        self._batch_size = batch_size
 
     def answers(self, images: Sequence[bytes | None], prompts: Sequence[str]) -> list[Answer]:
         """An answer to each prompt about its image; None: no image is shown."""
-        ids = [self._ids(prompt) for prompt in prompts]
-        said: list[list[int]] = [[]] * len(ids)
-        for places in self._by_length(ids):
-            batch = self._batch([images[i] for i in places], [(ids[i], []) for i in places])
-            with torch.inference_mode():
-                found = self.model.generate(batch, MAX_ANSWER_TOKENS)
-            for i, tokens in zip(places, found, strict=True):
-                said[i] = self._until_end(tokens)
-        # The end of an answer is part of what the model is sure or unsure of.
-        ended = [[*t, self.processor.eos_id] if len(t) < MAX_ANSWER_TOKENS else t for t in said]
-        sums = self._likelihoods(images, list(zip(ids, ended, strict=True)))
+        asked = [self._prompt(prompt) for prompt in prompts]
+        said: list[list[int]] = [[]] * len(asked)
+        for places in self._by_length(asked):
+            batch = self._batch([(images[i], asked[i], []) for i in places])
+            for i, tokens in zip(
+                places, self.model.generate(batch, MAX_ANSWER_TOKENS), strict=True
+            ):
+                said[i] = tokens
+        # How sure a model is of an answer is also how sure it is that it ends there.
+        end = self.processor.eos_id
+        told = [t if len(t) == MAX_ANSWER_TOKENS else [*t, end] for t in said]
+        sums = self._sums(list(zip(images, asked, told, strict=True)))
         texts = [self.processor.tokenizer.decode(t, skip_special_tokens=True) for t in said]
         return [
-            Answer(text.strip(), math.exp(total / tokens) if tokens else 1.0)
+            Answer(text.strip(), math.exp(total / tokens))
             for text, (total, tokens) in zip(texts, sums, strict=True)
         ]
 
@@ -60,60 +62,59 @@ class Answerer:
     ) -> list[tuple[float, int]]:
         """Of each text after its prompt and image: log-likelihood in nats, and of how many tokens.
 
-        A text's first token counts only where something stands before it in the prompt, as in
-        training.
+        The end of the text is one of them, as in training.
         """
-        pairs = [(self._ids(p), self._ids(t)) for p, t in zip(prompts, texts, strict=True)]
-        return self._likelihoods(images, pairs)
+        return self._sums(
+            [
+                (image, self._prompt(prompt), [*self._encoded(text), self.processor.eos_id])
+                for image, prompt, text in zip(images, prompts, texts, strict=True)
+            ]
+        )
 
-    def _likelihoods(
-        self, images: Sequence[bytes | None], pairs: Sequence[tuple[list[int], list[int]]]
+    def _encoded(self, text: str) -> list[int]:
+        return self.processor.tokenizer.encode(text, add_special_tokens=False) if text else []
+
+    def _prompt(self, text: str) -> list[int]:
+        """Tokens of a prompt: at least one, as the feed gives them to a model."""
+        return self._encoded(text)[-_MAX_TOKENS:] or [self.processor.eos_id]
+
+    def _sums(
+        self, examples: Sequence[tuple[bytes | None, list[int], list[int]]]
     ) -> list[tuple[float, int]]:
-        sums: list[tuple[float, int]] = [(0.0, 0)] * len(pairs)
-        for places in self._by_length([p + t for p, t in pairs]):
-            batch = self._batch([images[i] for i in places], [pairs[i] for i in places])
-            with torch.inference_mode():
-                logits = self.model.logits(batch)[:, :-1].float()
+        sums: list[tuple[float, int]] = [(0.0, 0)] * len(examples)
+        for places in self._by_length([asked + told for _, asked, told in examples]):
+            batch = self._batch([examples[i] for i in places])
             labels = batch.labels[:, 1:]
-            losses = torch.nn.functional.cross_entropy(
-                logits.transpose(1, 2), labels, ignore_index=-100, reduction="none"
-            )
-            counts = (labels != -100).sum(1).tolist()
+            with torch.inference_mode():
+                losses = torch.nn.functional.cross_entropy(
+                    self.model.logits(batch)[:, :-1].float().transpose(1, 2),
+                    labels,
+                    ignore_index=IGNORED,
+                    reduction="none",
+                )
+            counts = (labels != IGNORED).sum(1).tolist()
             for i, loss, count in zip(places, losses.sum(1).tolist(), counts, strict=True):
                 sums[i] = (-loss, count)
         return sums
 
-    def _ids(self, text: str) -> list[int]:
-        return list(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _until_end(self, tokens: list[int]) -> list[int]:
-        end = self.processor.eos_id
-        return tokens[: tokens.index(end)] if end in tokens else tokens
-
     def _by_length(self, ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         """Places of the examples of each batch, of like length so that little is padding."""
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        for start in range(0, len(order), self.batch_size):
-            yield order[start : start + self.batch_size]
+        for start in range(0, len(order), self._batch_size):
+            yield order[start : start + self._batch_size]
 
-    def _batch(
-        self, images: Sequence[bytes | None], pairs: Sequence[tuple[list[int], list[int]]]
-    ) -> Batch:
-        """Prompts and texts side by side, padded on the right; labels are the texts."""
-        shown = {i: self.processor.image(x) for i, x in enumerate(images) if x is not None}
-        side = self.processor.image_px
-        blank = torch.zeros(3, side, side)
-        padded = pad_sequence([torch.tensor(p + t) for p, t in pairs], True, self.processor.pad_id)
-        lengths = torch.tensor([len(p) + len(t) for p, t in pairs])
-        labels = [torch.tensor([-100] * len(p) + t) for p, t in pairs]
-        return Batch(
-            example_ids=list(range(len(pairs))),
-            pixels=torch.stack([shown.get(i, blank) for i in range(len(pairs))]),
-            has_image=torch.tensor([i in shown for i in range(len(pairs))]),
-            input_ids=padded,
-            attention_mask=torch.arange(padded.shape[1]) < lengths[:, None],
-            labels=pad_sequence(labels, True, -100),
-        ).to(self.device)
+    def _batch(self, examples: Sequence[tuple[bytes | None, list[int], list[int]]]) -> Batch:
+        """Image, prompt and text of each: labels are the texts."""
+        prepared = [
+            Prepared(
+                example_id=i,
+                pixels=None if image is None else self.processor.image(image),
+                ids=(asked + told)[:_MAX_TOKENS],
+                prompt_tokens=len(asked),
+            )
+            for i, (image, asked, told) in enumerate(examples)
+        ]
+        return batch_of(prepared, self.processor).to(self._device)
 
 
 @lru_cache(maxsize=1)
