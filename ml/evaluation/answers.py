@@ -76,7 +76,7 @@ class Answerer:
 
     def _prompt(self, text: str) -> list[int]:
         """Tokens of a prompt: at least one, as the feed gives them to a model."""
-        return self._encoded(text)[-_MAX_TOKENS:] or [self.processor.eos_id]
+        return self._encoded(text)[-(_MAX_TOKENS // 2) :] or [self.processor.eos_id]
 
     def _sums(
         self, examples: Sequence[tuple[bytes | None, list[int], list[int]]]
