@@ -1,0 +1,1 @@
+"""How much memory training takes, before it starts: see docs/training-memory.md."""

@@ -1,0 +1,148 @@
+"""What a forward and a backward pass hold beside the model states, from shapes alone.
+
+The model runs once on tensors that have shapes and no memory, so whatever it is made of, and
+whatever of it is frozen or checkpointed, counts as what it is; 7 B take seconds on a laptop. The
+kernels are those of the CPU: of attention that means, as on a GPU, the fused one where the model
+uses it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ml.memory.states import Precision
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Bytes beside weights and optimiser.
+
+    `saved`: what the forward pass keeps for the backward. `logits`: the most that tensors as wide
+    as the vocabulary take at any time. `profile`: from one gradient to the next, the bytes of all
+    gradients so far and the most that lived beside those.
+    """
+
+    saved: int
+    logits: int
+    profile: tuple[tuple[int, int], ...]
+
+    def peak(self, share: float) -> int:
+        """The most at any time, where a rank keeps this share of each gradient once it is whole."""
+        return max(round(share * gradients) + live for gradients, live in self.profile)
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the storages that operations make, for as long as they live."""
+
+    def __init__(self, vocabulary: int = 0) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self._logits = self.logits_peak = 0
+        self._vocabulary = vocabulary
+        self._known: set[int] = set()
+
+    def knows(self, tensor: Tensor) -> None:
+        """A tensor from before, which is not to be counted."""
+        self._known.add(tensor.untyped_storage()._cdata)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor) and tensor.device.type != "meta":
+                self._add(tensor)
+        return made
+
+    def _add(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._known:
+            return
+        self._known.add(key)
+        logits = size if tensor.dim() > 1 and tensor.shape[-1] == self._vocabulary else 0
+        self._change(size, logits)
+        weakref.finalize(storage, self._remove, key, size, logits)
+
+    def _remove(self, key: int, size: int, logits: int) -> None:
+        self._known.discard(key)
+        self._change(-size, -logits)
+
+    def _change(self, size: int, logits: int) -> None:
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        self._logits += logits
+        self.logits_peak = max(self.logits_peak, self._logits)
+
+
+def activations(
+    model: nn.Module,
+    loss: Callable[[], Tensor],
+    *,
+    precision: Precision,
+    vocabulary: int,
+    fake: FakeTensorMode | None = None,
+) -> Activations:
+    """Run `loss` forward and backward over `model`, and count. Gradients are left as None."""
+    live = LiveBytes(vocabulary)
+    for tensor in (*model.parameters(), *model.buffers()):
+        live.knows(tensor)
+    profile: list[tuple[int, int]] = []
+    gradients = 0
+
+    def drop(parameter: Tensor) -> None:
+        nonlocal gradients
+        assert parameter.grad is not None
+        profile.append((gradients, live.peak))
+        gradients += parameter.grad.untyped_storage().nbytes()
+        parameter.grad = None
+        live.peak = live.live
+
+    trained = [p for p in model.parameters() if p.requires_grad]
+    hooks = [p.register_post_accumulate_grad_hook(drop) for p in trained]
+    try:
+        with fake or nullcontext(), live:
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16_autocast"):
+                value = loss()
+            saved = live.live
+            value.backward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return Activations(saved, live.logits_peak, (*profile, (gradients, live.peak)))
+
+
+def without_memory(model: nn.Module, precision: Precision) -> FakeTensorMode:
+    """Make a model on the meta device one whose tensors say that they are on the CPU.
+
+    On the meta device attention would be planned as its slow path. Weights become those of the
+    precision. The model is of no other use afterwards; what it is called with is to be made inside
+    the mode that is returned.
+    """
+    fake = FakeTensorMode()
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    made: dict[Tensor, Tensor] = {}
+
+    def empty(tensor: Tensor) -> Tensor:
+        kind = dtype if dtype and tensor.is_floating_point() else tensor.dtype
+        new: Tensor = torch.empty_strided(tensor.shape, tensor.stride(), dtype=kind)
+        if isinstance(tensor, nn.Parameter):
+            new = nn.Parameter(new, requires_grad=tensor.requires_grad)
+        return new
+
+    with fake:
+        for module in model.modules():
+            for tensors in (module._parameters, module._buffers):
+                for name, tensor in tensors.items():
+                    if tensor is not None:
+                        made.setdefault(tensor, empty(tensor))
+                        tensors[name] = made[tensor]  # type: ignore[assignment]
+    return fake
