@@ -71,8 +71,7 @@ class Tiny(nn.Module):
 
     def forward(self, tokens: Tensor, pixels: Tensor) -> Tensor:
         dtype = self.norm.weight.dtype
-        seen: Tensor = self.seen
-        seen += 1
+        self.get_buffer("seen").add_(1)
         x = self.embedding(tokens) + self.image(pixels.to(dtype)).mean((2, 3))[:, None]
         x = x + self.gate * torch.tanh(self.frozen(self.norm(x)))
         logits = self.head(self.dropout(torch.tanh(self.middle(x))))
@@ -105,7 +104,7 @@ def engine_of(run: Run, world: int) -> Any:
         config["bf16"] = {"enabled": True}
     elif run.precision == "fp16":
         # An initial scale that overflows: the scale is in motion when it is saved.
-        config["fp16"] = {"enabled": True, "initial_scale_power": 24, "loss_scale_window": 2}
+        config["fp16"] = {"enabled": True, "initial_scale_power": 30, "loss_scale_window": 2}
     elif run.precision == "bf16_autocast":
         config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))

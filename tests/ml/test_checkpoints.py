@@ -162,7 +162,7 @@ def test_the_fp16_scale_was_in_motion_when_saved(written: tuple[Path, dict[str, 
     for writer in ("fp16-0", "fp16-2"):
         result = written[1][writer]
         assert result["counters"][1] > 0  # steps skipped
-        assert result["scale"] != 2**24
+        assert result["scale"] < 2**30
 
 
 @pytest.mark.slow
