@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -37,9 +38,9 @@ class Run:
     precision: str = "fp32"
     folder: str | None = None  # of checkpoints
     load: str | None = None
-    steps: int = 2  # before saving
-    save: str | None = None
-    more_steps: int = 0  # after saving
+    steps: int = 0  # before each checkpoint
+    save: tuple[str, ...] = ()  # names of checkpoints
+    more_steps: int = 0  # after the last
     seed: int = 0
     dropout: float = 0.0
     width: int = 13
@@ -47,7 +48,7 @@ class Run:
     carried: tuple[str, ...] = ()
     keep: int = 2
     offload: bool = False
-    spoil: str | None = None  # what goes wrong, see `_spoil`
+    spoil: str | None = None  # what goes wrong before the first of them, see `spoiled_save`
     zero: dict[str, Any] = field(default_factory=dict)
 
 
@@ -70,12 +71,13 @@ class Tiny(nn.Module):
 
     def forward(self, tokens: Tensor, pixels: Tensor) -> Tensor:
         dtype = self.norm.weight.dtype
-        seen: Tensor = self.seen
-        seen += 1
+        self.get_buffer("seen").add_(1)
         x = self.embedding(tokens) + self.image(pixels.to(dtype)).mean((2, 3))[:, None]
         x = x + self.gate * torch.tanh(self.frozen(self.norm(x)))
         logits = self.head(self.dropout(torch.tanh(self.middle(x))))
-        return nn.functional.cross_entropy(logits.float().flatten(0, 1), tokens.roll(1, 1).flatten())
+        return nn.functional.cross_entropy(
+            logits.float().flatten(0, 1), tokens.roll(1, 1).flatten()
+        )
 
 
 def engine_of(run: Run, world: int) -> Any:
@@ -102,7 +104,7 @@ def engine_of(run: Run, world: int) -> Any:
         config["bf16"] = {"enabled": True}
     elif run.precision == "fp16":
         # An initial scale that overflows: the scale is in motion when it is saved.
-        config["fp16"] = {"enabled": True, "initial_scale_power": 24, "loss_scale_window": 2}
+        config["fp16"] = {"enabled": True, "initial_scale_power": 30, "loss_scale_window": 2}
     elif run.precision == "bf16_autocast":
         config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
@@ -152,18 +154,19 @@ def use(run: Run, world: int) -> dict[str, Any]:
         except ValueError as e:
             return {"refused": f"{type(e).__name__}: {e}"}
         done["loaded_weights"] = weights_of(engine)
-    done["losses"] = train(engine, run.steps)
+    if run.spoil and checkpointer:
+        done["failure"] = spoiled_save(run.spoil, engine, checkpointer)
+    done["losses"] = []
+    for name in run.save or ("",):
+        done["losses"] += train(engine, run.steps)
+        done["weights"] = weights_of(engine)
+        if name and checkpointer:
+            state = {"recipe": {"name": "tiny"}, "examples": ROWS * engine.global_steps}
+            checkpointer.save(engine, name=name, state=state)
+            state["examples"] = 0  # what the caller does with it later is not saved
     done["counters"] = [engine.global_steps, engine.skipped_steps, engine.global_samples]
     done["rates"] = [g["lr"] for g in engine.optimizer.param_groups]
     done["scale"] = getattr(engine.optimizer, "loss_scale", 1.0)
-    if run.save and checkpointer:
-        done["weights"] = weights_of(engine)
-        if run.spoil:
-            done["failure"] = _spoil(run.spoil, engine, checkpointer, run.save)
-        else:
-            state = {"recipe": {"name": "tiny"}, "examples": 36, "tables": {"ml.vqa": 7}}
-            checkpointer.save(engine, name=run.save, state=state)
-            state["examples"] = 0  # what comes later must not be saved
     done["more"] = train(engine, run.more_steps)
     if checkpointer:
         checkpointer.wait()
@@ -172,23 +175,19 @@ def use(run: Run, world: int) -> dict[str, Any]:
     return done
 
 
-def _spoil(how: str, engine: Any, checkpointer: Checkpointer, name: str) -> str:
+def spoiled_save(how: str, engine: Any, checkpointer: Checkpointer) -> str:
     """Saves while something goes wrong; gives what was said of it."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        if how == "too_large_file" and dist.get_rank() == 1:
-            # As on a full disk, the write of one rank fails with an OSError.
-            import resource
-
-            limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if how == "no_room" and dist.get_rank() == 1:
+            # As on a full disk, the thread's write fails with an OSError, and on one rank alone.
             resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-            checkpointer.save(engine, name=name, state={})
-            checkpointer._writing.join()  # type: ignore[union-attr]
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        else:
-            checkpointer.save(engine, name=name, state={"a": {1}} if how == "no_json" else {})
+        checkpointer.save(engine, name="spoilt", state={"a": {1}} if how == "no_json" else {})
         checkpointer.wait()
     except (RuntimeError, ValueError) as e:
         return f"{type(e).__name__}: {e}"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     return "nothing"
 
 
