@@ -1,50 +1,47 @@
-"""What a model is given: examples as tensors."""
+"""What a model is given at once: images, tokens, and which of the tokens are to be learnt."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-NOT_LEARNT = -100
-"""Label of a token that the loss leaves out: prompt and padding."""
+IGNORED = -100
+"""A label that is not learnt: of a prompt's token, or of padding."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
-    """B examples, padded on the right to the L tokens of the longest.
+    """B examples of at most L tokens, padded on the right; labels are not shifted.
 
-    Shapes: `pixels` float32 [B, 3, S, S], zero where `has_image` (bool [B]) is False; `input_ids`
-    int64 [B, L]; `attention_mask` bool [B, L], False on padding; `labels` int64 [B, L], the input
-    ids where they are to be learnt, else NOT_LEARNT. Labels are not shifted: the model predicts
-    `labels[:, 1:]` from what stands before.
+    An example without an image has pixels of zero and `has_image` False.
     """
 
-    example_ids: list[int]
-    pixels: Tensor
-    has_image: Tensor
-    input_ids: Tensor
-    attention_mask: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.example_ids)
+    example_ids: tuple[int, ...]
+    pixels: Tensor  # float32 [B, 3, side, side]
+    has_image: Tensor  # bool [B]
+    input_ids: Tensor  # int64 [B, L]
+    attention_mask: Tensor  # bool [B, L]
+    labels: Tensor  # int64 [B, L], IGNORED where not learnt
 
     @property
     def label_tokens(self) -> int:
-        """Tokens whose loss counts."""
-        return int((self.labels[:, 1:] != NOT_LEARNT).sum())
+        """Tokens that the loss is summed over: the first of a row is given, not predicted."""
+        return int((self.labels[:, 1:] != IGNORED).sum())
 
     @property
     def tokens(self) -> int:
-        """Text tokens, padding apart."""
+        """Tokens of text, padding apart."""
         return int(self.attention_mask.sum())
 
-    def to(self, device: str | torch.device) -> Batch:
-        """The same on a device; copies run beside the host where memory is pinned."""
-        moved = {
-            name: getattr(self, name).to(device, non_blocking=True)
-            for name in ("pixels", "has_image", "input_ids", "attention_mask", "labels")
-        }
-        return Batch(self.example_ids, **moved)
+    def to(self, device: torch.device | str) -> Batch:
+        """The same on a device."""
+        return replace(
+            self,
+            pixels=self.pixels.to(device, non_blocking=True),
+            has_image=self.has_image.to(device, non_blocking=True),
+            input_ids=self.input_ids.to(device, non_blocking=True),
+            attention_mask=self.attention_mask.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+        )
