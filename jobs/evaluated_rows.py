@@ -49,9 +49,7 @@ def tested(run: Run, trained: TrainedRun, table: Table, data: Data) -> Tested:
     version = _version(run, table, of_training)
     examples = _pinned(run, table, version, trained.run_id)
     rows = examples.where(is_test(data) & F.col("image").isNotNull())
-    # Of a run that is to be tested on a table that it never saw, the same rows were never seen.
-    seen = examples if of_training is None else _pinned(run, table, of_training, trained.run_id)
-    training = seen.where(is_training(trained.recipe.data))
+    training = _seen(run, trained, table, examples, version).where(is_training(trained.recipe.data))
     split = str(data.fold) if data.split_by == "fold" else "test"
     _refuse_trained(trained, table, rows, training, data)
     if run.args.limit is not None:
@@ -59,6 +57,23 @@ def tested(run: Run, trained: TrainedRun, table: Table, data: Data) -> Tested:
         split = f"{split}[:{run.args.limit}]"
     run.tables_in[table.name] = version
     return Tested(table, version, rows, training, data.split_by, split)
+
+
+def _seen(
+    run: Run, trained: TrainedRun, table: Table, examples: DataFrame, version: int
+) -> DataFrame:
+    """The table as the run was trained from it, or else the version that it is tested on.
+
+    A row stays in its split from version to version, so that one will do where the other is gone.
+    """
+    of_training = trained.tables_in.get(table.name)
+    if of_training in (None, version):
+        return examples
+    try:
+        return _pinned(run, table, int(of_training or 0), trained.run_id)
+    except UsageError as e:
+        log(f"{e}; what it was trained on is told from version {version}")
+        return examples
 
 
 def _version(run: Run, table: Table, of_training: int | None) -> int:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from ml.batch import IGNORED, Batch
-from ml.feed.feed import Prepared, batch_of
+from ml.feed.batches import Prepared, batch_of
 from ml.models.artefact import load_artefact
 
 MAX_ANSWER_TOKENS = 32

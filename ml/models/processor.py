@@ -31,7 +31,7 @@ class Processor:
         self._factor = 1 / (255 * std)
         self._offset = -torch.tensor(encoder.mean).view(3, 1, 1) / std
 
-    def image(self, content: bytes | memoryview) -> Tensor:
+    def image(self, content: bytes) -> Tensor:
         """An image file as pixels, float32 [3, S, S], normalised.
 
         The longest side becomes S, smaller or larger (bicubic), and the rest is black, half on
@@ -39,7 +39,7 @@ class Processor:
         image that can be decoded.
         """
         try:
-            picture = decode(bytes(content), enough_px=self.image_px)
+            picture = decode(content, enough_px=self.image_px)
         except Rejected as e:
             raise DataRefused(f"an image of {len(content)} bytes cannot be read: {e}") from e
         image = Image.fromarray(np.ascontiguousarray(picture.pixels)).convert("RGB")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ml import recipe
-from ml.feed.feed import Prepared, batch_of
+from ml.feed.batches import Prepared, batch_of
 from ml.models import build
 from ml.models.artefact import save_artefact
 from ml.models.processor import processor_of

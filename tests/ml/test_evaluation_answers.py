@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ml.evaluation.answers import MAX_ANSWER_TOKENS, Answerer
-from ml.feed.feed import Prepared, batch_of
+from ml.feed.batches import Prepared, batch_of
 from tests.ml.made_tables import square
 from tests.ml.seeing import (
     QUESTIONS,
