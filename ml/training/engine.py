@@ -17,6 +17,7 @@ import deepspeed
 import torch
 from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime import torch_autocast
+from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
 from torch import Tensor, nn
 from torch import distributed as dist
 
@@ -96,8 +97,12 @@ def open_engine(
     if stage.zero_stage == 3:
         model.to(weights_dtype(stage))
         deepspeed.zero.Init(module=model, config_dict_or_path=dict(config))
-    optimizer = _adam([{**group, "initial_lr": group["lr"]} for group in groups], stage)
+    # A rate of zero until the first step: stage 0 of 16 bits takes a step as it is made.
+    own = [{**group, "initial_lr": group["lr"], "lr": 0.0} for group in groups]
+    optimizer = _adam(own, stage)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=dict(config))
+    if isinstance(engine.optimizer, FP16_UnfusedOptimizer):
+        optimizer.state.clear()  # that step counts as one with a gradient of zero
     scaler: Any = getattr(engine.optimizer, "loss_scaler", None)
     if hasattr(scaler, "raise_error_at_min_scale"):
         scaler.raise_error_at_min_scale = False  # `most_skipped` ends the run, with a checkpoint
@@ -170,7 +175,10 @@ def backward(engine: Any, loss: Tensor, *, label_tokens: int, is_last: bool) -> 
     engine.set_gradient_accumulation_boundary(is_last)
     sick = torch.where(torch.isfinite(loss.detach()), 1.0, math.nan)
     # DeepSpeed divides the sum over the ranks by their number.
-    engine.backward(loss * sick * (dist.get_world_size() / label_tokens), scale_wrt_gas=False)
+    factor = dist.get_world_size() / label_tokens
+    if isinstance(engine.optimizer, FP16_UnfusedOptimizer):
+        factor *= _loss_scale(engine)  # DeepSpeed only takes it off the gradient
+    engine.backward(loss * sick * factor, scale_wrt_gas=False)
 
 
 def take_step(engine: Any) -> Stepped:
@@ -192,6 +200,8 @@ def take_step(engine: Any) -> Stepped:
         engine.step()
         skipped = not engine.was_step_applied()
         norm = float(engine.get_global_grad_norm())
+        if isinstance(engine.optimizer, FP16_UnfusedOptimizer):
+            norm /= scale
     return Stepped(
         norm=norm if math.isfinite(norm) and not skipped else None,
         loss_scale=scale,
