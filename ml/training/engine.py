@@ -7,6 +7,7 @@ step has the same gradient however many ranks share its examples.
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,17 @@ class Stepped:
     norm: float | None
     loss_scale: float
     skipped: bool
+
+
+def join_ranks() -> None:
+    """Join the process group that the environment describes: NCCL with GPUs, else Gloo."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    else:
+        # DeepSpeed would compile an all-reduce of its own, where there may be no compiler.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
 
 
 def weights_dtype(stage: Stage) -> torch.dtype:

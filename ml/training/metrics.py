@@ -38,6 +38,10 @@ _PEAKS = {
 }
 
 
+def _print(text: str) -> None:
+    print(text, flush=True)
+
+
 @dataclass(frozen=True)
 class StepRow:
     """A row of ml.metrics but for the run; numbers that are not finite are None."""
@@ -89,7 +93,7 @@ class Reporter:
         folder: RunFolder,
         *,
         tensorboard: bool = False,
-        show: Callable[[str], None] = print,
+        show: Callable[[str], None] = _print,
         every_s: float = _SHOWN_EVERY_S,
     ) -> None:
         self._folder, self._show, self._every_s = folder, show, every_s
@@ -103,11 +107,8 @@ class Reporter:
 
             self._board = SummaryWriter(str(folder.tensorboard))
 
-    def step(self, row: StepRow, *, steps: int, before: int) -> None:
-        """Report a step; again, with more in it, replaces it. The stage has so many `steps`.
-
-        `before` counts the steps of the stages before.
-        """
+    def step(self, row: StepRow, *, steps: int) -> None:
+        """Report a step; again, with more in it, replaces it. The stage has so many `steps`."""
         self._folder.append_metrics({**asdict(row), "at": datetime.now(UTC).isoformat()})
         if self._recent and (self._recent[-1].stage, self._recent[-1].step) == (
             row.stage,
@@ -118,7 +119,7 @@ class Reporter:
             self._skipped += row.skipped
         self._recent.append(row)
         if self._board is not None:
-            self._write_board(row, before + row.step)
+            self._write_board(row)
         now = time.monotonic()
         if now - self._shown >= self._every_s or row.step == steps:
             self._shown = now
@@ -131,12 +132,12 @@ class Reporter:
         if self._board is not None:
             self._board.close()
 
-    def _write_board(self, row: StepRow, at: int) -> None:
+    def _write_board(self, row: StepRow) -> None:
         names = ("loss", "validation_loss", "learning_rate", "gradient_norm", "loss_scale", "mfu")
         for name in names:
             if (value := getattr(row, name)) is not None:
-                self._board.add_scalar(f"{row.stage}/{name}", value, at)
-        self._board.add_scalar(f"{row.stage}/tokens_per_second", row.tokens / row.seconds, at)
+                self._board.add_scalar(f"{row.stage}/{name}", value, row.step)
+        self._board.add_scalar(f"{row.stage}/tokens_per_second", row.tokens / row.seconds, row.step)
 
 
 def progress(recent: list[StepRow], steps: int, skipped: int = 0) -> str:

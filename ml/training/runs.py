@@ -16,7 +16,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,13 +58,12 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class Ended:
-    """How the ranks of a start ended, and what they trained."""
+    """How the ranks of a start ended: the last checkpoint, and sizes where the model is done."""
 
     outcome: Literal["done", "stopped"]
-    parameters: int
-    trained_parameters: int
-    checkpoint: str | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: str | None
+    parameters: int | None = None
+    trained_parameters: int | None = None
 
 
 class RunFolder:

@@ -1,4 +1,4 @@
-"""Ranks as forks of one process, as importing torch and DeepSpeed takes longer than what they do."""
+"""Ranks as forks of one process, as importing DeepSpeed takes longer than what they do."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-import deepspeed
 import torch
 from torch import distributed as dist
+
+from ml.training.engine import join_ranks
 
 
 def in_ranks(world: int, meeting: Path, act: Callable[[], None]) -> bool:
@@ -50,4 +51,4 @@ def _join(rank: int, world: int, meeting: Path) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0", LOCAL_SIZE=str(world))
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
-    deepspeed.init_distributed("gloo", verbose=False)
+    join_ranks()

@@ -1,4 +1,4 @@
-"""Ranks that train a tiny model by ml.training's own loop: `python -m tests.ml.training_ranks PLAN`.
+"""Ranks that train a tiny model by ml.training's loop: `python -m tests.ml.training_ranks PLAN`.
 
 A plan is a list of groups of processes, one after another: `{"world": 2, "engines": [...]}`; each
 engine does what `Run` says, on the same batches whatever the world. World 0 is plain torch.
@@ -18,8 +18,8 @@ from typing import Any
 
 import deepspeed
 import torch
-from torch import nn
 from torch import distributed as dist
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ml.batch import Batch
@@ -213,7 +213,9 @@ def use(run: Run) -> dict[str, Any]:
 def main(plan: Path) -> int:
     deepspeed.utils.logger.setLevel(logging.WARNING)
     for number, group in enumerate(json.loads(plan.read_text(encoding="utf-8"))):
-        runs = [Run(**{**fields, "sick": tuple(fields.get("sick", ()))}) for fields in group["engines"]]
+        runs = [
+            Run(**{**fields, "sick": tuple(fields.get("sick", ()))}) for fields in group["engines"]
+        ]
         if group["world"] == 0:
             for run in runs:
                 Path(run.result).write_text(json.dumps(plain(run)), encoding="utf-8")
