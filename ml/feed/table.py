@@ -24,7 +24,6 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipelines.errors import UsageError
 
-
 _BLOCK_BYTES = 8 << 20
 _NONE = (np.empty(0, np.int32),) * 3
 
