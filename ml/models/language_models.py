@@ -67,7 +67,8 @@ def build_language_model(
             whole = GgufConfig(dequantize=True)  # packed weights cannot be trained
             gguf = {"gguf_file": llm.gguf_file, "quantization_config": whole}
         try:
-            made, found = AutoModelForCausalLM.from_pretrained(
+            load_whole: Any = AutoModelForCausalLM.from_pretrained
+            made, found = load_whole(
                 folder, local_files_only=True, dtype=dtype, output_loading_info=True, **gguf
             )
         except (OSError, ValueError) as e:

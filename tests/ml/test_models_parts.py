@@ -69,7 +69,7 @@ def test_an_unknown_architecture_is_refused_with_what_is_near() -> None:
 
 
 def test_weights_go_by_name_and_heads_are_left_out(tmp_path: Path) -> None:
-    whole = timm.create_model("resnet18", num_classes=7)
+    whole: Any = timm.create_model("resnet18", num_classes=7)
     save_file(whole.state_dict(), tmp_path / "model.safetensors")
     torch.save({"state_dict": whole.state_dict()}, tmp_path / "saved.pth")
     want = whole.eval().forward_features(pixels()).flatten(2).transpose(1, 2)
@@ -79,7 +79,7 @@ def test_weights_go_by_name_and_heads_are_left_out(tmp_path: Path) -> None:
 
 
 def test_weights_of_other_names_go_by_position_where_every_shape_fits(tmp_path: Path) -> None:
-    whole = timm.create_model("resnet18", num_classes=7)
+    whole: Any = timm.create_model("resnet18", num_classes=7)
     renamed = {f"_layer.{i}": v for i, v in enumerate(whole.state_dict().values())}
     path = tmp_path / "renamed.pth"
     torch.save(renamed, path)
@@ -137,8 +137,18 @@ def test_biomed_clip_is_its_vision_trunk_by_the_published_names(tmp_path: Path) 
     assert all(torch.equal(own[name], value) for name, value in trunk.items())
     assert (made.tokens, made.width) == (196, 768)
     assert sum(p.numel() for p in made.parameters()) == 85_798_656  # ViT-B/16 without a head
-    larger = build_encoder(encoder("open_clip", image_px=256, **found))
-    assert larger.tokens == 256  # its position embeddings interpolated
+
+
+def test_position_embeddings_are_interpolated_to_another_image_size(tmp_path: Path) -> None:
+    name = "vit_tiny_patch16_224"
+    whole: Any = timm.create_model(name, num_classes=0, global_pool="")
+    save_file(whole.state_dict(), tmp_path / "model.safetensors")
+    made = build_encoder(encoder("timm", name=name, weights=str(tmp_path), image_px=448))
+    assert made.tokens == 28**2
+    # Of four times as many places each four have the mean of the one that they were.
+    given, own = whole.pos_embed[0, 1:], made.body.pos_embed[0, 1:]
+    halved = torch.nn.functional.avg_pool2d(own.T.reshape(1, -1, 28, 28), 2).flatten(2)[0].T
+    assert torch.corrcoef(torch.stack([halved.flatten(), given.flatten()]))[0, 1] > 0.95
 
 
 def test_a_vision_transformer_of_open_clip_gives_its_patches(tmp_path: Path) -> None:
