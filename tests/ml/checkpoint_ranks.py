@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import deepspeed
+import deepspeed.ops
+import deepspeed.runtime.zero.muon.muon_optimizer  # each engine imports it, for seconds
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
@@ -196,6 +198,8 @@ def rank_main(rank: int, group: dict[str, Any], meeting: str) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0", LOCAL_SIZE=str(world))
     torch.set_num_threads(1)
+    # An all-reduce by shared memory, which DeepSpeed would first compile for a minute.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
     deepspeed.init_distributed("gloo", verbose=False)
     for fields in group["engines"]:
