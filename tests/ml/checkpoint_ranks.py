@@ -106,7 +106,7 @@ def engine_of(run: Run, world: int) -> Any:
         config["bf16"] = {"enabled": True}
     elif run.precision == "fp16":
         # An initial scale that overflows: the scale is in motion when it is saved.
-        config["fp16"] = {"enabled": True, "initial_scale_power": 30, "loss_scale_window": 2}
+        config["fp16"] = {"enabled": True, "initial_scale_power": 17, "loss_scale_window": 2}
     elif run.precision == "bf16_autocast":
         config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
