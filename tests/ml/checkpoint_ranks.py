@@ -22,6 +22,7 @@ import deepspeed
 import deepspeed.ops
 import deepspeed.runtime.zero.muon.muon_optimizer  # each engine imports it, for seconds
 import torch
+from deepspeed.ops.adam import DeepSpeedCPUAdam
 from torch import Tensor, nn
 from torch import distributed as dist
 
@@ -97,10 +98,10 @@ def engine_of(run: Run, world: int) -> Any:
         "gradient_accumulation_steps": 1,
         "gradient_clipping": 1.0,
         "zero_optimization": {"stage": run.stage, **run.zero},
-        "zero_force_ds_cpu_optimizer": False,
     }
     optimizer: Any = torch.optim.AdamW([g for g in groups if g["params"]], lr=1e-2)
     if run.offload:
+        optimizer = DeepSpeedCPUAdam([g for g in groups if g["params"]], lr=1e-2)
         config["zero_optimization"]["offload_optimizer"] = {"device": "cpu"}
     if run.precision == "bf16":
         config["bf16"] = {"enabled": True}
