@@ -100,6 +100,7 @@ JOBS = [
     "replay-rejected",
     "maintain",
     "status",
+    "evaluate-vlm",
     "describe-tables",
 ]
 SCRIPTS = {f"roundtrip-{name}": f"jobs.{name.replace('-', '_')}:main" for name in JOBS}

@@ -98,6 +98,13 @@ def layers_of(llm: PreTrainedModel) -> nn.ModuleList:
     return base.h if llm.config.model_type == "bloom" else base.layers
 
 
+def embeddings_of(llm: PreTrainedModel) -> list[nn.Module]:
+    """What `embedded` calls."""
+    base: Any = llm.base_model
+    norms = [base.word_embeddings_layernorm] if llm.config.model_type == "bloom" else []
+    return [llm.get_input_embeddings(), *norms]
+
+
 def embedded(llm: PreTrainedModel, input_ids: Tensor) -> Tensor:
     """[B, L] token ids as what enters the first layer, [B, L, H]."""
     embeddings: Any = llm.get_input_embeddings()
