@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import deepspeed
+import deepspeed.ops
+import deepspeed.runtime.zero.muon.muon_optimizer  # each engine imports it, for seconds
 import torch
+from deepspeed.ops.adam import DeepSpeedCPUAdam
 from torch import Tensor, nn
 from torch import distributed as dist
 
@@ -95,16 +98,16 @@ def engine_of(run: Run, world: int) -> Any:
         "gradient_accumulation_steps": 1,
         "gradient_clipping": 1.0,
         "zero_optimization": {"stage": run.stage, **run.zero},
-        "zero_force_ds_cpu_optimizer": False,
     }
     optimizer: Any = torch.optim.AdamW([g for g in groups if g["params"]], lr=1e-2)
     if run.offload:
+        optimizer = DeepSpeedCPUAdam([g for g in groups if g["params"]], lr=1e-2)
         config["zero_optimization"]["offload_optimizer"] = {"device": "cpu"}
     if run.precision == "bf16":
         config["bf16"] = {"enabled": True}
     elif run.precision == "fp16":
         # An initial scale that overflows: the scale is in motion when it is saved.
-        config["fp16"] = {"enabled": True, "initial_scale_power": 30, "loss_scale_window": 2}
+        config["fp16"] = {"enabled": True, "initial_scale_power": 17, "loss_scale_window": 2}
     elif run.precision == "bf16_autocast":
         config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
@@ -196,6 +199,8 @@ def rank_main(rank: int, group: dict[str, Any], meeting: str) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0", LOCAL_SIZE=str(world))
     torch.set_num_threads(1)
+    # An all-reduce by shared memory, which DeepSpeed would first compile for a minute.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
     deepspeed.init_distributed("gloo", verbose=False)
     for fields in group["engines"]:
