@@ -82,9 +82,9 @@ class Sharding:
 class States:
     """Bytes of one rank; `device` is the GPU, or the process where there is none.
 
-    `gradients` are those after backward and before the step, `accumulating` what is more of them
-    before that. `buckets` is the buffer that gradients are reduced in, `gathered` what ZeRO-3 has
-    whole at a time, `stepping` what comes and goes inside the optimiser's step.
+    `gradients` are those after backward and before the step, `accumulating` what there is more of
+    them between micro-batches. `buckets` is the buffer that gradients are reduced in, `gathered`
+    what ZeRO-3 has whole at a time, `stepping` what comes and goes inside the optimiser's step.
     """
 
     weights: int
@@ -118,7 +118,7 @@ def states(counts: Counts, sharding: Sharding, buckets: Buckets) -> States:
     gradients = (shard if stage >= 1 else trained) * w
     masters = mine * FP32_BYTES if has_masters else 0
     moments = mine * MOMENTS_BYTES
-    accumulating = trained * w if stage == 1 and sharding.accumulation > 1 else 0
+    accumulating = (trained - shard) * w if stage == 1 and sharding.accumulation > 1 else 0
     bucket = min(buckets.reduce, trained) if stage == 0 else buckets.reduce
     gathered = min(buckets.max_live + buckets.prefetch, total) * w + whole if stage == 3 else 0
     # The fp32 gradients that the step works on, and Adam's temporary of the same size.
