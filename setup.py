@@ -96,6 +96,7 @@ JOBS = [
     "prepare-captions",
     "make-figures",
     "draw-return-trips",
+    "plan-memory",
     "check-quality",
     "replay-rejected",
     "maintain",

@@ -24,6 +24,9 @@ GPU_SHARE = 0.9
 PROCESS_BYTES = 900_000_000
 """A training process before it has a model: Python, torch, transformers, DeepSpeed, pyarrow."""
 
+ALL_REDUCE_ELEMENTS = 500_000_000
+"""Without ZeRO, DeepSpeed copies so many gradients at a time to reduce them."""
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -185,7 +188,13 @@ class StagePlan:
 
 def _with_gradients(passes: Activations, held: States, sharding: Sharding, counts: Counts) -> int:
     """The most of activations and gradients together."""
-    if sharding.accumulation > 1:
-        # From the second micro-batch on, gradients are there before the forward pass.
-        return held.gradients + held.accumulating + passes.peak(0)
-    return passes.peak(held.gradients / (counts.trained * sharding.weight_bytes))
+    if sharding.accumulation > 1 or sharding.zero_stage == 3:
+        # Gradients are there before the forward pass: from the second micro-batch on, or always.
+        most = held.gradients + held.accumulating + passes.peak(0)
+    else:
+        most = passes.peak(held.gradients / (counts.trained * sharding.weight_bytes))
+    if sharding.zero_stage == 0:
+        # After the backward pass, gradients are copied into one buffer to be reduced.
+        reduced = min(held.gradients, ALL_REDUCE_ELEMENTS * sharding.weight_bytes)
+        most = max(most, held.gradients + reduced)
+    return most

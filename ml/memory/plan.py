@@ -61,6 +61,7 @@ def plan_of_size(
     *,
     gpus: int,
     device_bytes: int,
+    cpu: bool = False,
     micro_batch: int = 1,
     tokens: int = 2048,
 ) -> Plan:
@@ -73,7 +74,7 @@ def plan_of_size(
         lambda lora: bloom(parameters, tokens=tokens, precision="bf16"),
         given=Setup(3, micro_batch, False),
         precision="bf16",
-        devices=Devices(gpus, device_bytes),
+        devices=Devices(gpus, device_bytes, cpu),
         rank_batch=micro_batch,
         micro_batches=[2**n for n in range(10)],
         example_bytes=_text_bytes(tokens),
