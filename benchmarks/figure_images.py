@@ -1,6 +1,6 @@
 """Images a second: the image stage on Spark, beside the same functions without it, and others.
 
-    python -m benchmarks.figure_images --images FOLDER [--copies 12] [--rounds 5]
+    python -m benchmarks.figure_images --images FOLDER [--copies 40] [--rounds 3]
         [--peers-python PATH] [--cores 2]
 
 The files below FOLDER are repeated `--copies` times into Parquet files that every contender reads.
@@ -185,8 +185,8 @@ def _arguments() -> argparse.ArgumentParser:
         prog="python -m benchmarks.figure_images", description=__doc__.splitlines()[0]
     )
     made.add_argument("--images", type=Path, required=True, help="folder of JPEG files")
-    made.add_argument("--copies", type=int, default=12, help="times each is taken (default 12)")
-    made.add_argument("--rounds", type=int, default=5, help="counted rounds (default 5)")
+    made.add_argument("--copies", type=int, default=40, help="times each is taken (default 40)")
+    made.add_argument("--rounds", type=int, default=3, help="counted rounds (default 3)")
     made.add_argument("--cores", type=int, default=2, help="processes, or Spark's (default 2)")
     made.add_argument("--peers-python", help="interpreter that has datasets, daft and the codecs")
     return made

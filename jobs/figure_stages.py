@@ -23,10 +23,11 @@ from pipelines.figures.examples import accepted, candidates, for_training, rejec
 from pipelines.figures.groups import groups_of
 from pipelines.figures.images import images_of
 from pipelines.figures.pairs import pairs_of
-from pipelines.figures.prompts import built_in_templates, template
+from pipelines.figures.prompts import columns_of
 from pipelines.figures.quality import copies_across_splits, examples_of_questions, splits_of_groups
 from pipelines.figures.questions import questions_of
 from pipelines.figures.stages import of_portion, outdated, portions, to_do
+from pipelines.figures.templates import built_in_templates, template
 from pipelines.figures.token_ids import token_ids_of, tokenizer_sha256
 from pipelines.figures.vqa_examples import vqa_examples_of
 from pipelines.quality import not_met
@@ -208,7 +209,7 @@ def write_token_ids(run: Run, tokenizer: Path) -> None:
     """gold.token_ids of that tokenizer, for the texts of both training tables."""
     lake = run.lake
     sha256 = tokenizer_sha256(tokenizer)
-    prompt, answer = template(built_in_templates(), "vqa", "question_answer").columns()
+    prompt, answer = columns_of(template(built_in_templates(), "vqa", "question_answer"))
     texts = (
         lake.read(VLM_EXAMPLES)
         .select("example_id", "text")

@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame
 
 from jobs.arguments import add_interval, asked_interval
 from jobs.pair_table import HOW, MATCH, PairTable, add_pair_rules, pair_rules
+from jobs.quality import load_early
 from jobs.return_trips_summary import (
     print_changes,
     print_estimate,
@@ -19,6 +20,7 @@ from jobs.return_trips_summary import (
     print_pairs,
 )
 from jobs.run import Run, parser, run_job
+from jobs.table_checks import add_docs, check_table
 from pipelines.errors import UsageError
 from pipelines.trips.return_trips import (
     METHODS,
@@ -32,6 +34,7 @@ from pipelines.trips.return_trips.intervals import (
     ALWAYS,
     Interval,
     in_whole_hours,
+    spanned,
     sql_within,
     within,
 )
@@ -81,6 +84,13 @@ def arguments() -> argparse.ArgumentParser:
         made, of="trips that ended", zone_of="--start, --end and the hours of the statistics"
     )
     made.add_argument(
+        "--gate",
+        action="store_true",
+        help=f"first check the trips of the interval as check_quality {TRIPS.name} does; bad ones "
+        "end it with 3 and leave every pair as it was",
+    )
+    add_docs(made)
+    made.add_argument(
         "--dry-run", action="store_true", help="print what the join would cost, and stop"
     )
     made.add_argument(
@@ -108,6 +118,7 @@ def body(run: Run) -> Mapping[str, Any]:
         if not args.dry_run:
             target.mark_up_to_date()
         return {"nothing_changed": True}
+    quality = check_table(run, TRIPS, spanned(intervals)) if args.gate else {}
     with run.step("estimate"):
         expected = _estimate(run, trips, intervals)
     print_estimate(expected)
@@ -136,7 +147,7 @@ def body(run: Run) -> Mapping[str, Any]:
     if not asked:
         target.mark_up_to_date()
     run.wrote(target.table)
-    return {"method": expected.method, **fields}
+    return {"method": expected.method, **fields, **quality}
 
 
 def _check_arguments(args: argparse.Namespace) -> None:
@@ -201,6 +212,8 @@ def _finish_matches(run: Run, trips: DataFrame, intervals: Sequence[Interval]) -
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    if "--gate" in (sys.argv[1:] if argv is None else argv):
+        load_early()
     return run_job(JOB, arguments(), body, argv)
 
 

@@ -121,6 +121,12 @@ class Run:
             self.tables_in[table.name] = version
         return rows
 
+    def read_pinned(self, table: Table) -> DataFrame:
+        """The same at the version that this run read first, whoever has written to it since."""
+        if table.name not in self.tables_in:
+            return self.read(table)
+        return self.lake.read(table, self.tables_in[table.name])
+
     def wrote(self, *tables: Table) -> None:
         """Record the version at which this run left the tables."""
         for table in tables:

@@ -199,7 +199,19 @@ class Recipe(_Strict):
         names = [stage.name for stage in self.stages]
         if len(set(names)) != len(names):
             raise ValueError(f"two stages have the same name: {names}")
+        for part in PARTS:
+            if len(set(self._loras(part))) > 1:
+                raise ValueError(
+                    f"the {part} keeps its adapters: lora must be the same in all stages"
+                )
         return self
+
+    def lora_of(self, part: Part) -> Lora:
+        """The adapters of a part that has some in one stage or several."""
+        return self._loras(part)[0]
+
+    def _loras(self, part: Part) -> list[Lora]:
+        return [stage.lora for stage in self.stages if getattr(stage.train, part) == "lora"]
 
     def to_json(self) -> str:
         """The recipe with every default written out: the same recipe has the same text."""

@@ -119,9 +119,7 @@ SCORES = Table(
         _SPLIT_BY,
         _SPLIT,
         Column("control", STRING, "as in ml.predictions; `minus` two of them", nullable=False),
-        Column(
-            "metric", STRING, "as in ml.predictions; perplexity, recall_at_k", nullable=False
-        ),
+        Column("metric", STRING, "as in ml.predictions; perplexity, recall_at_k", nullable=False),
         Column("group", STRING, "all, or the column that rows are grouped by", nullable=False),
         Column("value", STRING, "the group's value; all: all", nullable=False),
         Column("n", BIGINT, "questions, or captions", nullable=False),

@@ -46,7 +46,6 @@ with DAG(
     default_args={"retries": 2, "retry_delay": timedelta(minutes=5)},
 ):
     ingest = job("ingest_trips", LANDING)
-    gate = job("check_quality", "silver.trips", *DAY, "--docs", DOCS, step="check_trips")
-    pairs = job("return_trips", *DAY)
+    pairs = job("return_trips", "--gate", *DAY, "--docs", DOCS)
     check = job("check_quality", "gold.return_trips", *DAY, "--docs", DOCS, step="check_pairs")
-    ingest >> gate >> pairs >> check
+    ingest >> pairs >> check

@@ -80,7 +80,8 @@ class Pipeline:
 
     def find_pairs(self, days: Sequence[str]) -> None:
         for day in days:
-            self.done(return_trips.main, *interval(day))
+            docs = self.folder / "pages"
+            self.done(return_trips.main, "--gate", *interval(day), "--docs", docs)
 
     def check(self, table: str, days: Sequence[str]) -> None:
         docs = self.folder / "pages"
@@ -89,7 +90,6 @@ class Pipeline:
     def day(self, file: Path) -> None:
         """All that a file that has landed leads to."""
         days = self.ingest(file)
-        self.check(TRIPS.name, days)
         self.find_pairs(days)
         self.check(RETURN_TRIPS.name, days)
 

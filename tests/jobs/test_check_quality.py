@@ -96,6 +96,26 @@ def test_a_warning_goes_on(job: Job, filled: Lake) -> None:
     assert ["hours" in said for said in line["not_met"]] == [True]
 
 
+def test_a_gate_checks_what_is_joined_and_leaves_pairs_as_they_were(
+    job: Job, filled: Lake, docs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    join = job_on(filled, return_trips, capsys, "--gate", "--docs", str(docs))
+    code, line, _ = join("--run-id", "good")
+    assert (code, line["quality"], line["not_met"]) == (0, "passed", [])
+    of_run = filled.read(QUALITY_RESULTS).where("run_id = 'good'").collect()
+    assert {(r["checked"], r["version"]) for r in of_run} == {
+        (TRIPS.name, line["tables_in"][TRIPS.name])
+    }
+    before = filled.version(RETURN_TRIPS)
+    twice = filled.read(TRIPS).where("trip_id = 7")
+    filled.append(TRIPS, twice)
+    code, line, err = join("--run-id", "bad")
+    assert (code, line["outcome"]) == (3, "refused")
+    assert line["page"] == str(docs / "silver.trips.html")
+    assert "trip_id" in err
+    assert filled.version(RETURN_TRIPS) == before
+
+
 def test_an_interval_without_trips_stops(job: Job, filled: Lake) -> None:
     code, line, _ = job("silver.trips", "--start", "2016-01-01", "--end", "2016-01-02")
     assert (code, line["outcome"]) == (3, "refused")

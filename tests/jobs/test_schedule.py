@@ -164,7 +164,7 @@ def day_of_trips() -> list[str]:
     ]
 
 
-@pytest.mark.faults  # nothing is killed; seven spark-submits, four minutes
+@pytest.mark.faults  # nothing is killed; six spark-submits, three minutes
 def test_a_landed_file_becomes_checked_tables(places: Path, landing: Path) -> None:
     file = land(landing, "a.csv", *day_of_trips(), "broken")
     config = dg.RunConfig({"ingest": LandedFile(path=str(file))})

@@ -72,6 +72,13 @@ def merged(intervals: Iterable[Interval]) -> list[Interval]:
     return found
 
 
+def spanned(intervals: Sequence[Interval]) -> Interval | None:
+    """From the first start to the last end; None where that is all time."""
+    found = merged(intervals)
+    whole = Interval(found[0].start, found[-1].end)
+    return None if whole == Interval() else whole
+
+
 def touched_by(changed: DataFrame, window_us: int) -> list[Interval]:
     """Whole hours that hold every outbound drop-off whose pairs may change with these trips.
 

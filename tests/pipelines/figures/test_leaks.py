@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from pipelines.figures.leaks import leaks, pairs_across, split_by_row
-from schemas import FIGURE_PAIRS
 from schemas.frames import frame_of
+from tests.split_leaks import leaks, split_by_row
 
 pytestmark = pytest.mark.slow
 
@@ -61,19 +60,3 @@ def test_the_two_languages_of_slake_contradict_each_other(
     for language in ("zh", "en"):  # each on its own is sound
         found = leaks(frame.where(f"language = '{language}'"), split="split", together="image")
         assert found.first()["straddling"] == 0  # type: ignore[index]
-
-
-def test_pairs_across_a_split_are_counted(spark: SparkSession) -> None:
-    split = frame_of(
-        spark,
-        [(1, "Train "), (2, "train"), (3, "test"), (4, None)],
-        "example_id BIGINT, published_split STRING",
-    )
-    pairs = [
-        (1, 2, "image", 0, None, None),
-        (1, 3, "image", 0, None, None),
-        (2, 3, "caption", None, None, 0.8),
-        (1, 4, "image", 0, None, None),
-    ]
-    rows = pairs_across(frame_of(spark, pairs, FIGURE_PAIRS.struct), split, split="published_split")
-    assert {tuple(r) for r in rows.collect()} == {("image", 2, 1), ("caption", 1, 1)}

@@ -6,7 +6,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from pipelines.errors import UsageError
-from pipelines.figures.prompts import built_in_templates, template, templates_of
+from pipelines.figures.prompts import columns_of
+from pipelines.figures.templates import built_in_templates, template, templates_of
 from schemas.frames import frame_of
 
 
@@ -19,7 +20,9 @@ def test_built_in_templates_fill_columns(spark: SparkSession) -> None:
     templates = built_in_templates()
     assert len(templates) >= 4
     for (kind, _), named in templates.items():
-        prompt, answer = rows.select(*named.columns()).head() or ("", "")
+        prompt, answer = rows.select(*columns_of(named)).head() or ("", "")
+        fields = {"caption": "A {caption} mass", "question": "Is it {big}?", "answer": "yes"}
+        assert named.texts(fields) == (prompt, answer)
         assert ("yes" if kind == "vqa" else "A {caption} mass") in answer
         assert ("Is it {big}?" in prompt) == (kind == "vqa")
         assert "{question}" not in prompt + answer

@@ -1,4 +1,4 @@
-"""What a split leaks: groups, images and pairs of copies that lie on both sides of it."""
+"""What a split leaks: groups or images that lie on both sides of it."""
 
 from __future__ import annotations
 
@@ -47,25 +47,6 @@ def leaks(rows: DataFrame, *, split: str, together: str) -> DataFrame:
         F.count_if(F.col("part") == TEST).alias("test_rows"),
     )
     return of_rows.crossJoin(of_things)
-
-
-def pairs_across(pairs: DataFrame, rows: DataFrame, *, split: str) -> DataFrame:
-    """How many pairs of each kind lie in two parts of a split, by silver.figure_pairs.
-
-    `rows` have example_id and the column `split`, as in `leaks`. Columns: kind, pairs, across.
-    """
-    part = F.lower(F.trim(F.col(split)))
-    one = rows.select("example_id", part.alias("part")).where(F.col("part").isNotNull())
-    other = one.select(F.col("example_id").alias("other_id"), F.col("part").alias("other_part"))
-    return (
-        pairs.join(one, "example_id")
-        .join(other, "other_id")
-        .groupBy("kind")
-        .agg(
-            F.count(F.lit(1)).alias("pairs"),
-            F.count_if(F.col("part") != F.col("other_part")).alias("across"),
-        )
-    )
 
 
 def split_by_row(row_id: Column | str, shares: tuple[float, ...]) -> Column:

@@ -1,0 +1,1 @@
+"""What runs in a training process, and what starts such processes."""

@@ -1,0 +1,245 @@
+"""The feed: which examples come when, whoever asks; what becomes of them; what is refused."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import simplejpeg
+import torch
+from deltalake import DeltaTable
+from torch import Tensor
+
+from ml.batch import IGNORED, Batch
+from ml.feed import Feed, PinnedTable, Step, open_table
+from ml.feed.feed import tokens_of
+from ml.recipe import Data, Stage
+from pipelines.errors import DataRefused, UsageError
+from pipelines.figures.templates import Template
+from tests.ml.made_tables import SIDE_PX, write_vqa
+
+COUNT = 500
+
+
+class _Bytes:
+    """A tokenizer whose tokens are the text's bytes."""
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        return list(text.encode())
+
+
+@dataclass
+class _Processor:
+    tokenizer: Any = _Bytes()  # noqa: RUF009
+    pad_id: int = 256
+    eos_id: int = 257
+    image_px: int = SIDE_PX
+
+    def image(self, content: bytes | memoryview) -> Tensor:
+        pixels = torch.from_numpy(simplejpeg.decode_jpeg(content)).permute(2, 0, 1)
+        return pixels.to(torch.float32) / 255
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> PinnedTable:
+    folder = tmp_path_factory.mktemp("gold") / "vqa_examples"
+    write_vqa(folder, COUNT)
+    return open_table(folder)
+
+
+def stage(**fields: Any) -> Stage:
+    known = {"steps": 60, "global_batch": 24, "micro_batch": 4, "template": "plain"}
+    return Stage.model_validate({"name": "s", "data": "vqa", **known, **fields})
+
+
+def feed(table: PinnedTable, of: Stage | None = None, **fields: Any) -> Feed:
+    known: dict[str, Any] = {"data": Data(), "processor": _Processor(), "seed": 3}
+    return Feed(table, stage=of or stage(), **known | fields)
+
+
+def ids_of(step: Step) -> list[int]:
+    return [i for batch in step.batches for i in batch.example_ids]
+
+
+def test_every_example_comes_once_an_epoch_in_another_order_each_time(table: PinnedTable) -> None:
+    # Batches are made by length within chunks of 384 examples, which cross the epochs of 400.
+    steps = [ids_of(step) for step in feed(table, stage(steps=400))]
+    times = Counter(i for ids in steps for i in ids)
+    assert times == {i: 24 for i in range(COUNT) if i % 10 < 8}
+    assert len({tuple(sorted(ids)) for ids in steps}) == 400
+    assert [ids_of(step) for step in feed(table, stage(steps=400))] == steps
+    assert [ids_of(step) for step in feed(table, stage(steps=400), seed=4)] != steps
+
+
+@pytest.mark.parametrize("world", [2, 3, 4, 8])
+def test_global_batches_are_the_same_in_a_world_of_any_size(table: PinnedTable, world: int) -> None:
+    alone = [set(ids_of(step)) for step in feed(table)]
+    ranks = [list(feed(table, rank=rank, world=world)) for rank in range(world)]
+    counts = {len(step.batches) for steps in ranks for step in steps}
+    assert len(counts) == 1  # as many micro-batches on each rank
+    for number, of_ranks in enumerate(zip(*ranks, strict=True)):
+        together = [i for step in of_ranks for i in ids_of(step)]
+        assert len(together) == 24
+        assert set(together) == alone[number]
+        assert max(len(b.example_ids) for step in of_ranks for b in step.batches) <= 4
+
+
+@pytest.mark.parametrize(("done", "world"), [(7, 1), (16, 2), (23, 3)])
+def test_goes_on_with_the_next_example(table: PinnedTable, done: int, world: int) -> None:
+    whole = [set(ids_of(step)) for step in feed(table)]
+    ranks = [feed(table, rank=r, world=world, start=done * 24) for r in range(world)]
+    rest = [set().union(*map(ids_of, steps)) for steps in zip(*ranks, strict=True)]
+    assert rest == whole[done:]
+    (first, *_) = feed(table, start=done * 24)
+    assert (first.number, first.examples_after) == (done + 1, (done + 1) * 24)
+
+
+def test_a_batch_mixes_row_groups_and_pads_little(table: PinnedTable) -> None:
+    batches = [b for step in feed(table, stage(micro_batch=24)) for b in step.batches]
+    files = [len({i % 4 for i in batch.example_ids}) for batch in batches]
+    assert min(files) >= 3
+    padded = sum(b.attention_mask.numel() for b in batches) / sum(b.tokens for b in batches)
+    assert padded < 1.12  # 1.35 and more where batches are made without regard to length
+
+
+def test_what_an_example_becomes(table: PinnedTable) -> None:
+    found: dict[int, tuple[Batch, int]] = {}
+    for step in feed(table, data=Data(split_by="fold", fold=0), of=stage(steps=20)):
+        for batch in step.batches:
+            found |= {i: (batch, at) for at, i in enumerate(batch.example_ids)}
+    assert all(i % 5 for i in found)  # fold 0 is for testing
+    batch, at = found[19]
+    assert not batch.has_image[at]
+    assert batch.pixels[at].abs().max() == 0
+    batch, at = found[13]
+    assert batch.has_image[at]
+    assert batch.pixels[at].mean() == pytest.approx(8 * 13 / 255, abs=0.02)
+    text = bytes(i for i in batch.input_ids[at].tolist() if i < 256).decode()
+    assert text == "why why why why why why why ?\nanswer 13"
+    learnt = batch.labels[at][batch.labels[at] != IGNORED].tolist()
+    assert learnt == [*b"answer 13", 257]
+    assert batch.label_tokens == int((batch.labels != IGNORED).sum())
+
+
+def test_validation_rows_come_once_in_order(table: PinnedTable) -> None:
+    steps = list(feed(table, part="validation"))
+    ids = [i for step in steps for i in ids_of(step)]
+    assert sorted(ids) == [i for i in range(COUNT) if i % 10 == 8]
+    two = [list(feed(table, part="validation", rank=r, world=2)) for r in range(2)]
+    assert sorted(i for steps in two for s in steps for i in ids_of(s)) == sorted(ids)
+    assert len(two[0]) == len(two[1]) == len(steps)
+    with pytest.raises(UsageError, match="folds have no validation"):
+        feed(table, part="validation", data=Data(split_by="fold"))
+
+
+def test_images_are_withheld_at_random_and_always_alike(table: PinnedTable) -> None:
+    def shown(**fields: Any) -> list[bool]:
+        steps = feed(table, stage(image_dropout=0.5, steps=16), **fields)
+        return [bool(x) for s in steps for b in s.batches for x in b.has_image]
+
+    once = shown()
+    # Of those trained 8 in 9 have an image; every second of them is shown.
+    assert 0.38 < np.mean(once) < 0.62
+    assert shown() == once
+    assert shown(seed=5) != once
+
+
+PLAIN = Template("vqa", "t", "{question}", "{answer}")
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "prompt", "learnt"),
+    [
+        ("12", "3", b"12", [*b"3", 257]),
+        ("0123456789", "3", b"456789", [*b"3", 257]),  # the question's end is kept
+        ("0123456789", "abcdefghij", b"6789", [*b"abcd"]),  # and no end of text is learnt
+        ("", "3", b"", [*b"3", 257]),
+    ],
+)
+def test_what_is_too_long_is_cut(
+    question: str, answer: str, prompt: bytes, learnt: list[int]
+) -> None:
+    fields = {"question": question, "answer": answer}
+    ids, asked = tokens_of(PLAIN, fields, _Processor(), 8)
+    assert ids[:asked] == (list(prompt) or [257])
+    assert ids[asked:] == learnt
+
+
+def test_a_deleted_version_a_missing_file_and_an_empty_selection(tmp_path: Path) -> None:
+    write_vqa(tmp_path / "t", 40)
+    with pytest.raises(UsageError, match="no Delta table at"):
+        open_table(tmp_path / "other")
+    with pytest.raises(UsageError, match="has no version 99"):
+        open_table(tmp_path / "t", 99)
+    with pytest.raises(UsageError, match="no row with published_split"):
+        feed(open_table(tmp_path / "t"), data=Data(split_by="published_split"), part="nothing")
+    pinned = open_table(tmp_path / "t")
+    (tmp_path / "t" / pinned.files[1].path).unlink()
+    with pytest.raises(UsageError, match="removed by VACUUM"):
+        feed(pinned)
+
+
+def test_a_truncated_file_and_a_broken_image_are_named(tmp_path: Path) -> None:
+    write_vqa(tmp_path / "t", 40)
+    pinned = open_table(tmp_path / "t")
+    loader = feed(pinned)
+    path = tmp_path / "t" / pinned.files[1].path
+    content = path.read_bytes()
+    middle = content.index(b"\xff\xd8\xff")
+    path.write_bytes(content[:middle] + b"\0" * 400 + content[middle + 400 :])
+    with pytest.raises((DataRefused, UsageError), match=pinned.files[1].path):
+        list(loader)
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(UsageError, match=pinned.files[1].path):
+        feed(pinned)
+
+
+def test_versions_are_pinned_and_told_apart(tmp_path: Path) -> None:
+    write_vqa(tmp_path / "t", 40)
+    then = open_table(tmp_path / "t")
+    write_vqa(tmp_path / "t", 40)
+    now = open_table(tmp_path / "t")
+    assert (then.version, now.version) == (3, 7)
+    assert then.content_hash == open_table(tmp_path / "t", 3).content_hash != now.content_hash
+    assert feed(then).rows * 2 == feed(now).rows
+
+
+def test_files_are_cached_by_content(tmp_path: Path) -> None:
+    write_vqa(tmp_path / "t", 40)
+    cache = tmp_path / "cache"
+    first = [ids_of(s) for s in feed(open_table(tmp_path / "t", cache_dir=cache))]
+    pinned = open_table(tmp_path / "t", cache_dir=cache)
+    assert len(list(cache.iterdir())) == 4
+    for file in pinned.files:
+        (tmp_path / "t" / file.path).unlink()
+    assert [ids_of(s) for s in feed(pinned)] == first
+
+
+def test_a_reader_that_stops_leaves_no_thread(table: PinnedTable) -> None:
+    before = threading.active_count()
+    for _ in islice(feed(table), 2):
+        pass
+    steps = iter(feed(table))
+    next(steps)
+    del steps
+    assert threading.active_count() == before
+
+
+def test_more_processes_than_examples_and_half_a_batch_are_refused(table: PinnedTable) -> None:
+    with pytest.raises(UsageError, match="less than 32 processes"):
+        feed(table, world=32)
+    with pytest.raises(UsageError, match="no whole number of global batches"):
+        feed(table, start=25)
+
+
+def test_deleted_rows_do_not_come(tmp_path: Path) -> None:
+    write_vqa(tmp_path / "t", 200)
+    DeltaTable(str(tmp_path / "t")).delete("example_id < 100")
+    ids = {i for s in feed(open_table(tmp_path / "t")) for i in ids_of(s)}
+    assert min(ids) == 100
