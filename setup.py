@@ -97,6 +97,7 @@ JOBS = [
     "make-figures",
     "make-llm",
     "draw-return-trips",
+    "plan-memory",
     "check-quality",
     "replay-rejected",
     "maintain",
