@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -110,16 +110,13 @@ class Reporter:
     def step(self, row: StepRow, *, steps: int) -> None:
         """Report a step; again, with more in it, replaces it. The stage has so many `steps`."""
         self._folder.append_metrics({**asdict(row), "at": datetime.now(UTC).isoformat()})
-        if self._recent and (self._recent[-1].stage, self._recent[-1].step) == (
-            row.stage,
-            row.step,
-        ):
-            self._recent.pop()
-        else:
-            self._skipped += row.skipped
-        self._recent.append(row)
         if self._board is not None:
             self._write_board(row)
+        if self._recent and _place(self._recent[-1]) == _place(row):
+            self._recent[-1] = row
+            return
+        self._skipped += row.skipped
+        self._recent.append(row)
         now = time.monotonic()
         if now - self._shown >= self._every_s or row.step == steps:
             self._shown = now
@@ -170,6 +167,5 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def row_of_table(run_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of metrics.jsonl as a row of ml.metrics."""
-    return {**row, "run_id": run_id, "at": datetime.fromisoformat(row["at"])}
+def _place(row: StepRow) -> tuple[str, int]:
+    return row.stage, row.step
