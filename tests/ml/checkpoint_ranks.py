@@ -45,6 +45,9 @@ class Run:
     save: tuple[str, ...] = ()  # names of checkpoints
     more_steps: int = 0  # after the last
     seed: int = 0
+    models: str | None = None  # folder of models: a vision-language model instead of Tiny
+    fusion: str = "mlp_projector"
+    tunings: dict[str, str] = field(default_factory=dict)  # of its parts
     dropout: float = 0.0
     width: int = 13
     train: tuple[str, ...] = ("embedding", "norm", "middle", "head", "gate", "image")
@@ -83,25 +86,47 @@ class Tiny(nn.Module):
         )
 
 
-def engine_of(run: Run, world: int) -> Any:
-    torch.manual_seed(run.seed)
+def tiny(run: Run) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """The model and its groups of parameters."""
     model = Tiny(run.width, run.dropout)
     for name, p in model.named_parameters():
         p.requires_grad_(name.split(".")[0] in run.train)
     trained = [p for p in model.parameters() if p.requires_grad]
+    matrices = [p for p in trained if p.dim() > 1]
+    vectors = [p for p in trained if p.dim() <= 1]
     groups = [
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": 0.1},
-        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+        {"params": matrices, "weight_decay": 0.1},
+        {"params": vectors, "weight_decay": 0.0},
     ]
+    return model, [group for group in groups if group["params"]]
+
+
+def vision_language(run: Run, models: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """The same of a Bloom model of random weights, which shares its embedding with its head."""
+    from ml import recipe
+    from ml.models import build
+    from ml.models.tuning import parameter_groups, tune
+    from tests.ml.tiny_models import tiny_model
+
+    model = build(tiny_model(models, "bloom", run.fusion), seed=run.seed)
+    fields = {"name": "s", "data": "vqa", "template": "{question}", "steps": 1}
+    stage = recipe.Stage.model_validate({**fields, "train": run.tunings})
+    tune(model, stage)
+    return model, parameter_groups(model, stage)
+
+
+def engine_of(run: Run, world: int) -> Any:
+    torch.manual_seed(run.seed)
+    model, groups = vision_language(run, Path(run.models)) if run.models else tiny(run)
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": ROWS // world,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": 1.0,
         "zero_optimization": {"stage": run.stage, **run.zero},
     }
-    optimizer: Any = torch.optim.AdamW([g for g in groups if g["params"]], lr=1e-2)
+    optimizer: Any = torch.optim.AdamW(groups, lr=1e-2)
     if run.offload:
-        optimizer = DeepSpeedCPUAdam([g for g in groups if g["params"]], lr=1e-2)
+        optimizer = DeepSpeedCPUAdam(groups, lr=1e-2)
         config["zero_optimization"]["offload_optimizer"] = {"device": "cpu"}
     if run.precision == "bf16":
         config["bf16"] = {"enabled": True}
@@ -123,16 +148,31 @@ def train(engine: Any, steps: int) -> list[float]:
     mine = slice(rank * ROWS // world, (rank + 1) * ROWS // world)
     losses = []
     for _ in range(steps):
-        generator = torch.Generator().manual_seed(100 + engine.global_steps)
-        tokens = torch.randint(0, 37, (ROWS, 5), generator=generator)[mine]
-        pixels = torch.rand(ROWS, 3, 4, 4, generator=generator)[mine]
-        loss = engine(tokens, pixels)
+        seed = 100 + engine.global_steps
+        if isinstance(engine.module, Tiny):
+            generator = torch.Generator().manual_seed(seed)
+            tokens = torch.randint(0, 37, (ROWS, 5), generator=generator)[mine]
+            pixels = torch.rand(ROWS, 3, 4, 4, generator=generator)[mine]
+            loss = engine(tokens, pixels)
+        else:
+            loss = vision_language_loss(engine, seed, mine, world)
         engine.backward(loss)
         engine.step()
         total = loss.detach().float() / world
         dist.all_reduce(total)
         losses.append(float(total))
     return losses
+
+
+def vision_language_loss(engine: Any, seed: int, mine: slice, world: int) -> Tensor:
+    from tests.ml.tiny_models import tiny_batch
+
+    whole = tiny_batch(
+        (9, 5, 12) * (ROWS // 3), images=(True, False, True) * (ROWS // 3), seed=seed
+    )
+    rows = {name: getattr(whole, name)[mine] for name in whole.__dataclass_fields__}
+    loss: Tensor = engine(type(whole)(**rows)) * world / whole.label_tokens
+    return loss
 
 
 def weights_of(engine: Any) -> dict[str, list[float]]:
@@ -212,7 +252,10 @@ def rank_main(rank: int, group: dict[str, Any], meeting: str) -> None:
 
 
 def main(plan: str) -> int:
-    for number, group in enumerate(json.loads(Path(plan).read_text(encoding="utf-8"))):
+    groups = json.loads(Path(plan).read_text(encoding="utf-8"))
+    if any(run.get("models") for group in groups for run in group["engines"]):
+        import ml.models  # noqa: F401  # before there are ranks
+    for number, group in enumerate(groups):
         ranks = []
         for rank in range(group["world"]):
             child = os.fork()
