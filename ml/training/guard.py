@@ -59,14 +59,14 @@ def guarded(
     environment: Mapping[str, str],
     *,
     may_go_on: Callable[[], bool],
-    channel: tuple[Address, int] | None = None,
+    channel: Address | None = None,
     echo: bool = True,
 ) -> list[Outcome]:
     """Run a command once for each of `ranks` under a guard; return when all have ended.
 
     `ranks` holds what is added to `environment` for each, RANK among it. The ranks are stopped
-    once `may_go_on`, which is asked every second, says no. `channel` is where the driver listens
-    and the number of this start; `echo` shows what ranks print on this process's standard error.
+    once `may_go_on`, which is asked every second, says no. `channel` is where the driver listens;
+    `echo` shows what ranks print on this process's standard error.
     Raises RuntimeError where the guard itself was killed.
     """
     task = {
@@ -176,8 +176,7 @@ def _watch(task: Mapping[str, Any]) -> list[Outcome]:
     ranks = [_Rank(task["command"], environment) for environment in task["ranks"]]
     link = None
     if task["channel"]:
-        address, start = task["channel"]
-        link = Link(Address(*address), start, ranks[0].number)
+        link = Link(Address(*task["channel"]), ranks[0].number)
     show = _shower(sys.stderr if task["echo"] else None, link)
     for rank in ranks:
         rank.read(show)

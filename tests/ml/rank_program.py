@@ -28,10 +28,12 @@ def environment(folder: Path) -> None:
 
 
 def fail(folder: Path, rank: str, how: str) -> None:
-    """One rank ends with exit code 7, or by an exception; the others wait for ever."""
+    """One rank ends with exit code 7, or by an exception, while the others wait for ever."""
     tell(folder, {"pid": os.getpid()})
     if int(rank) != RANK:
         time.sleep(1000)
+    while len(list(folder.glob("attempt*.json"))) < int(os.environ["WORLD_SIZE"]):
+        time.sleep(0.02)
     if how == "exit":
         sys.exit(7)
     raise ValueError(f"no such {how}")
