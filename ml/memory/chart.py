@@ -67,9 +67,9 @@ def _panel(axes: Any, stage: StagePlan, footprints: list[Footprint]) -> None:
         spine.set_visible(False)
     found = cheapest(stage)
     choice = f"cheapest that fits: {found.setup}" if found else "nothing fits"
-    device = "process" if stage.devices.cpu else "GPU"
+    devices = "processes" if stage.devices.cpu else "GPUs"
     axes.set_title(
-        f"{stage.name} on {stage.devices.ranks} {device}{'s' * (stage.devices.ranks > 1)}: {choice}",
+        f"{stage.name}, {devices}: {stage.devices.ranks}; {choice}",
         loc="left",
         color=_INK,
         fontsize=12,
