@@ -50,6 +50,7 @@ class Run:
     tunings: dict[str, str] = field(default_factory=dict)  # of its parts
     dropout: float = 0.0
     width: int = 13
+    seen: int = 3  # elements of a buffer
     train: tuple[str, ...] = ("embedding", "norm", "middle", "head", "gate", "image")
     carried: tuple[str, ...] = ()
     keep: int = 2
@@ -61,7 +62,7 @@ class Run:
 class Tiny(nn.Module):
     """Odd sizes, which ZeRO pads; a single number; a frozen part; shared weights."""
 
-    def __init__(self, width: int, dropout: float) -> None:
+    def __init__(self, width: int, dropout: float, seen: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(37, width)
         self.image = nn.Conv2d(3, width, 3)
@@ -72,7 +73,7 @@ class Tiny(nn.Module):
         self.head = nn.Linear(width, 37, bias=True)
         self.head.weight = self.embedding.weight
         self.dropout = nn.Dropout(dropout)
-        self.register_buffer("seen", torch.zeros(3))
+        self.register_buffer("seen", torch.zeros(seen))
         self.register_buffer("positions", torch.arange(5.0), persistent=False)
 
     def forward(self, tokens: Tensor, pixels: Tensor) -> Tensor:
@@ -88,7 +89,7 @@ class Tiny(nn.Module):
 
 def tiny(run: Run) -> tuple[nn.Module, list[dict[str, Any]]]:
     """The model and its groups of parameters."""
-    model = Tiny(run.width, run.dropout)
+    model = Tiny(run.width, run.dropout, run.seen)
     for name, p in model.named_parameters():
         p.requires_grad_(name.split(".")[0] in run.train)
     trained = [p for p in model.parameters() if p.requires_grad]

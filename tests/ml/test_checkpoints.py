@@ -111,6 +111,7 @@ def read(written: tuple[Path, dict[str, dict[str, Any]]]) -> dict[str, dict[str,
     same = [again(f"same-{name}", name) for name in WRITERS]
     others = [
         again("other-width", "fp32-2", width=14),
+        again("other-buffer", "fp32-2", seen=4),
         again("other-seed", "fp32-2", seed=1),
         again("other-parts", "fp32-2", train=["norm"]),
         again("other-file", "fp32-2", load=str(broken)),
@@ -219,6 +220,7 @@ def test_frozen_parameters_are_not_written_but_carried_ones(
     ("result", "kind", "said"),
     [
         ("other-width", "UsageError", "of another shape: embedding.weight ([37, 13] there"),
+        ("other-buffer", "UsageError", "buffers of another shape: seen"),
         ("other-seed", "UsageError", "frozen, but with other values: frozen.weight, frozen.bias"),
         ("other-parts", "UsageError", "trained there and frozen here: gate, embedding.weight"),
         ("other-file", "DataRefused", "rank-00001.safetensors is damaged: its CRC-32 differs"),
@@ -236,7 +238,7 @@ def test_a_write_that_fails_on_one_rank_is_raised_on_all(
 ) -> None:
     folder, results = written
     failure = results["no-room"]["failure"]
-    assert failure.startswith("CheckpointFailed: rank 1: checkpoint spoilt was not written")
+    assert failure.startswith("CheckpointFailed: rank 1: checkpoint spoilt failed")
     assert "File too large" in failure
     assert [path.name for path in (folder / "no-room").iterdir()] == ["c"]
 
