@@ -1,10 +1,13 @@
 """From one pinned version of a Delta table to batches, in the training process, without Spark.
 
-`table` finds the version's files and rows, `order` says which examples make which global batch,
-`examples` reads them as they are stored, `feed` makes batches of them.
+`table` is the version's files and what is deleted in them, `store` how they are read and cached,
+`index` the rows that are for training, `order` which of them make which global batch, `encoded` a
+rank's part of each as it is stored, `steps` that part as tensors, `feed` the thread that makes them
+ahead of the training.
 """
 
 from ml.feed.feed import Feed, Step
+from ml.feed.index import TEST, TRAIN, VALIDATION
 from ml.feed.table import PinnedTable, open_table
 
-__all__ = ["Feed", "PinnedTable", "Step", "open_table"]
+__all__ = ["TEST", "TRAIN", "VALIDATION", "Feed", "PinnedTable", "Step", "open_table"]

@@ -6,74 +6,93 @@ one of them does.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from concurrent.futures import Executor, Future
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from ml.feed.table import Index, PinnedTable
-from pipelines.errors import UsageError
-
-_MOST_OPEN_FILES = 64
+from ml.feed.index import Index
+from ml.feed.table import PinnedTable
 
 
 class Column:
     """A column of a row group, from which a row's value comes without copying."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
-        array = column.combine_chunks()
-        if isinstance(array, pa.ChunkedArray):  # of no rows
-            array = pa.concat_arrays(array.chunks)
-        kind = array.type
-        self._array = array
-        self._binary = pa.types.is_binary(kind) or pa.types.is_string(kind)
-        self._text = pa.types.is_string(kind)
-        if self._binary:
-            # Offsets of 64 bits: a row group of images may be larger than 2 GiB.
-            _, offsets, data = array.buffers()
-            size = np.frombuffer(offsets, np.int32)
-            self._offsets = size[array.offset : array.offset + len(array) + 1].tolist()
-            self._data = memoryview(data).cast("B") if data is not None else memoryview(b"")
+        array = pa.concat_arrays(column.chunks)
         self._null = array.is_null().to_pylist() if array.null_count else None
+        self._text = pa.types.is_large_string(array.type)
+        if self._text or pa.types.is_large_binary(array.type):
+            _, offsets, data = array.buffers()
+            at = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+            self.lengths = np.diff(at)
+            self._bounds = at.tolist()
+            self._bytes = memoryview(data or b"").cast("B")
+            self._values = None
+        else:
+            self._values = array.to_pylist()
 
     def __getitem__(self, row: int) -> Any:
+        if self._values is not None:
+            return self._values[row]
         if self._null is not None and self._null[row]:
             return None
-        if not self._binary:
-            return self._array[row].as_py()
-        value = self._data[self._offsets[row] : self._offsets[row + 1]]
+        value = self._bytes[self._bounds[row] : self._bounds[row + 1]]
         return str(value, "utf-8") if self._text else value
 
 
 class Examples:
-    """Reads rows of an index: `columns` of each, in the order asked for."""
+    """Reads rows of an index: `columns` of each, in the order asked for, images as memoryviews.
 
-    def __init__(self, table: PinnedTable, index: Index, columns: Sequence[str]) -> None:
-        self._table = table
-        self._index = index
-        self._columns = tuple(columns)
-        self._files: OrderedDict[int, pq.ParquetFile] = OrderedDict()
-        self._groups: dict[int, tuple[Column, ...]] = {}
+    Row groups are read by `readers`, and stay until they are dropped.
+    """
+
+    def __init__(
+        self, table: PinnedTable, index: Index, columns: Sequence[str], readers: Executor
+    ) -> None:
+        table.check_columns(columns)
+        self._table, self._index, self._columns = table, index, tuple(columns)
+        self._readers = readers
+        self._groups: dict[int, Future[tuple[Column, ...]]] = {}
+
+    def prefetch(self, rows: np.ndarray) -> None:
+        """Have the row groups of these rows read, the first first."""
+        for group in self._index.group[rows].tolist():
+            if group not in self._groups:
+                self._groups[group] = self._readers.submit(self._read_group, group)
 
     def read(self, rows: np.ndarray) -> list[tuple[Any, ...]]:
-        """The values of `columns` for each of the rows, which are positions in the index."""
+        """The values of `columns` for each of the rows, which are positions in the index.
+
+        Raises UsageError, which names the file, where one cannot be read.
+        """
+        self.prefetch(rows)
         groups, places = self._index.group[rows].tolist(), self._index.row[rows].tolist()
-        for group in groups:
-            if group not in self._groups:
-                self._groups[group] = self._read_group(group)
+        columns = {group: self._groups[group].result() for group in set(groups)}
         return [
-            tuple(column[place] for column in self._groups[group])
+            tuple([column[place] for column in columns[group]])
             for group, place in zip(groups, places, strict=True)
         ]
 
-    def keep_only(self, rows: np.ndarray) -> None:
-        """Forget the row groups that none of the rows is in."""
-        needed = set(np.unique(self._index.group[rows]).tolist())
-        for group in [g for g in self._groups if g not in needed]:
-            del self._groups[group]
+    def lengths(self, rows: np.ndarray, columns: Sequence[str]) -> np.ndarray:
+        """Bytes of these text columns together, for each of the rows."""
+        self.prefetch(rows)
+        found = np.empty(len(rows), np.int64)
+        group_of = self._index.group[rows]
+        places = [self._columns.index(name) for name in columns]
+        for group in np.unique(group_of).tolist():
+            mine = group_of == group
+            read = self._groups[group].result()
+            total = np.sum([read[place].lengths for place in places], axis=0)
+            found[mine] = total[self._index.row[rows[mine]]]
+        return found
+
+    def keep_only(self, groups: Collection[int]) -> None:
+        """Forget the other row groups."""
+        for group in self._groups.keys() - groups:
+            self._groups.pop(group).cancel()
 
     def place_of(self, row: int) -> str:
         """Where a row lies, for messages."""
@@ -83,21 +102,5 @@ class Examples:
 
     def _read_group(self, group: int) -> tuple[Column, ...]:
         file, in_file = self._index.groups[group]
-        try:
-            read = self._file(file).read_row_group(
-                in_file, columns=list(self._columns), use_threads=False
-            )
-        except (OSError, pa.ArrowInvalid) as e:
-            path = self._table.files[file].path
-            raise UsageError(
-                f"{self._table.name}: {path}, row group {in_file} cannot be read: {e}"
-            ) from e
+        read = self._table.read_group(file, in_file, self._columns)
         return tuple(Column(read[name]) for name in self._columns)
-
-    def _file(self, number: int) -> pq.ParquetFile:
-        if number not in self._files:
-            if len(self._files) >= _MOST_OPEN_FILES:
-                self._files.popitem(last=False)
-            self._files[number] = self._table.open_file(number)
-        self._files.move_to_end(number)
-        return self._files[number]

@@ -1,25 +1,30 @@
 """Which examples make which global batch: a function of the table, the seed and nothing else.
 
 Row groups come in random order; some of them at a time, a window, are mixed row by row. That is as
-good as a permutation of all rows where a row group is a random sample of the table, as in tables
-that are clustered by a hash, and mixes as many row groups as a window has in any other.
+good as a permutation of all rows where row groups are random samples of the table, as in tables
+that are clustered by a hash; in any other it mixes as many row groups as a window has, 32 of those
+that prepare_captions writes. A table that fits in one window is permuted as a whole.
 
-Within a chunk of some batches examples are put together by length, and the batches of the chunk
-are then taken in random order. Nothing here knows how many processes there are: each takes a part
-of every global batch.
+Within a chunk of some batches of an epoch examples are put together by length, and the batches of
+the chunk are then taken in random order. Nothing here knows how many processes there are: each
+takes a part of every global batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from ml.feed.table import Index
+from ml.feed.index import Index
 
-WINDOW_GROUPS = 16
+WINDOW_BYTES = 256 << 20
+"""What a process holds of row groups: this, or twice as much where two windows meet."""
+LEAST_GROUPS = 4
+"""Row groups in a window, however large they are."""
 CHUNK_BATCHES = 16
 
 
@@ -28,59 +33,92 @@ class Order:
     """The endless sequence of global batches of `global_batch` examples each.
 
     `seed` and `content_hash` fix it. Epochs follow one another without a gap: a batch may hold the
-    last examples of one and the first of the next.
+    last examples of one and the first of the next. `lengths` says of rows how long their texts are.
+
+    Without `lengths` rows come once, as they are in the index; the last batch is what is left.
     """
 
     index: Index
     seed: int
     content_hash: str
     global_batch: int
-    shuffled: bool = True
+    lengths: Callable[[np.ndarray], np.ndarray] | None = None
 
     def batch(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Batch `number`, from 0: rows of the index, and the epoch of each."""
-        chunk, within = divmod(number, CHUNK_BATCHES)
-        rows, epochs = self._chunk(chunk)
-        at = slice(within * self.global_batch, (within + 1) * self.global_batch)
+        first, last = self._chunk_of(number)
+        rows, epochs = self._chunk(first, last)
+        at = slice((number - first) * self.global_batch, (number - first + 1) * self.global_batch)
         return rows[at], epochs[at]
 
-    def nearby(self, number: int) -> np.ndarray:
-        """Rows of the chunk that a batch is in: what is worth keeping in memory."""
-        return self._chunk(number // CHUNK_BATCHES)[0]
+    def groups_near(self, number: int) -> frozenset[int]:
+        """The row groups that this batch and those about it come from."""
+        return self._groups_of(*self._chunk_of(number))
 
-    @lru_cache(maxsize=2)  # noqa: B019 (an order lives as long as its feed)
-    def _chunk(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        size = self.global_batch * CHUNK_BATCHES
-        rows, epochs = self._stretch(number * size, (number + 1) * size)
-        if self.shuffled:
-            by_length = np.argsort(self.index.length[rows], kind="stable")
-            batches = by_length.reshape(CHUNK_BATCHES, self.global_batch)
-            order = self._random("batches", number).permutation(batches).ravel()
+    def _chunk_of(self, number: int) -> tuple[int, int]:
+        """The first batch of the chunk that a batch is in, and the one after its last.
+
+        A batch that holds examples of two epochs is a chunk of its own: in all others an epoch's
+        examples are among themselves, and none comes twice before each has come once.
+        """
+        count, size = len(self.index), self.global_batch
+        epoch = number * size // count
+        if (number + 1) * size > (epoch + 1) * count:
+            return number, number + 1
+        begin = math.ceil(epoch * count / size)
+        first = number - (number - begin) % CHUNK_BATCHES
+        return first, min(first + CHUNK_BATCHES, (epoch + 1) * count // size)
+
+    @lru_cache(maxsize=4)  # noqa: B019 (an order lives as long as its feed)
+    def _chunk(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        rows, epochs = self._stretch(first * self.global_batch, last * self.global_batch)
+        if self.lengths is not None:
+            by_length = np.argsort(self.lengths(rows), kind="stable")
+            batches = by_length.reshape(last - first, self.global_batch)
+            order = self._random("batches", first).permutation(batches).ravel()
             rows, epochs = rows[order], epochs[order]
         return rows, epochs
+
+    @lru_cache(maxsize=4)  # noqa: B019
+    def _groups_of(self, first: int, last: int) -> frozenset[int]:
+        rows, epochs = self._chunk(first, last)
+        found: set[int] = set()
+        for epoch in np.unique(epochs).tolist():
+            groups = np.unique(self.index.group[rows[epochs == epoch]])
+            if self.lengths is not None:
+                _, window_of = self._epoch(epoch)
+                groups = np.flatnonzero(np.isin(window_of, np.unique(window_of[groups])))
+            found.update(groups.tolist())
+        return frozenset(found)
 
     def _stretch(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Examples `start` to `stop` of the sequence over all epochs."""
         count = len(self.index)
+        if self.lengths is None:
+            stop = min(stop, count)
         rows, epochs = [], []
         for epoch in range(start // count, -(-stop // count)):
             first = max(start - epoch * count, 0)
             last = min(stop - epoch * count, count)
-            rows.append(self._epoch(epoch)[first:last])
+            rows.append(self._epoch(epoch)[0][first:last])
             epochs.append(np.full(last - first, epoch, np.int64))
         return np.concatenate(rows), np.concatenate(epochs)
 
     @lru_cache(maxsize=2)  # noqa: B019
-    def _epoch(self, epoch: int) -> np.ndarray:
-        """All rows of the index in the order of an epoch."""
-        if not self.shuffled:
-            return np.arange(len(self.index))
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """All rows of the index in the order of an epoch; and the window of each row group."""
+        window_of = np.full(len(self.index.groups), -1)
+        if self.lengths is None:
+            return np.arange(len(self.index)), window_of
         random = self._random("epoch", epoch)
         groups = random.permutation(np.unique(self.index.group))
-        window_of = np.zeros(len(self.index.groups), np.int64)
-        window_of[groups] = np.arange(len(groups)) // WINDOW_GROUPS
+        size = self.index.group_bytes[groups]
+        windows = min(round(size.sum() / WINDOW_BYTES), len(groups) // LEAST_GROUPS)
+        middle = np.cumsum(size) - size / 2
+        window_of[groups] = (middle * max(windows, 1) / size.sum()).astype(np.int64)
         # By window, and at random within it.
-        return np.lexsort((random.random(len(self.index)), window_of[self.index.group]))
+        order = np.lexsort((random.random(len(self.index)), window_of[self.index.group]))
+        return order, window_of
 
     def _random(self, what: str, number: int) -> np.random.Generator:
         words = f"{what}:{number}:{self.content_hash}".encode()
@@ -88,22 +126,14 @@ class Order:
 
 
 def share(rows: np.ndarray, group: np.ndarray, rank: int, world: int) -> np.ndarray:
-    """The positions in a global batch that a rank takes.
+    """The positions in a global batch that a rank takes; sizes differ by 1 at most.
 
-    Neighbours by row group go to one rank: so each reads its part of the row groups, and not all.
+    Neighbours by row group go to one rank: so each reads few of the row groups, and not all.
     """
     by_group = np.argsort(group[rows], kind="stable")
     return np.sort(np.array_split(by_group, world)[rank])
 
 
-def micro_batches(
-    positions: np.ndarray, global_batch: int, micro_batch: int, world: int
-) -> Sequence[np.ndarray]:
-    """A rank's positions cut into micro-batches, as many on each rank, whose sizes differ by 1."""
-    largest = -(-global_batch // world)
-    return np.array_split(positions, accumulation(largest, micro_batch))
-
-
-def accumulation(largest_share: int, micro_batch: int) -> int:
-    """Micro-batches that a rank does before each step of the optimiser."""
-    return -(-largest_share // micro_batch)
+def accumulation(global_batch: int, micro_batch: int, world: int) -> int:
+    """Micro-batches that each rank does before a step of the optimiser."""
+    return math.ceil(math.ceil(global_batch / world) / micro_batch)

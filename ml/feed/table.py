@@ -1,41 +1,35 @@
-"""One version of a Delta table as files, row groups and the rows that are alive in them.
+"""One version of a Delta table: its files, the rows deleted in them, and reading of both.
 
-The log is read by the deltalake package; files are read by pyarrow, a row group at a time, because
-deltalake's own readers refuse deletion vectors.
+The log is read by the deltalake package; files are read by pyarrow, for deltalake's own readers
+refuse deletion vectors.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from ml.feed.store import Store, with_large_offsets
 from pipelines.errors import UsageError
-
-
-_BLOCK_BYTES = 8 << 20
-_NONE = (np.empty(0, np.int32),) * 3
 
 
 @dataclass(frozen=True, eq=False)
 class DataFile:
-    """A data file of the table: `path` is relative to the table, `deleted` are row positions."""
+    """A data file: `path` is relative to the table, `deleted` are positions of rows in the file."""
 
     path: str
     bytes: int
-    rows: int
     deleted: np.ndarray = field(repr=False)
 
 
@@ -50,17 +44,16 @@ class PinnedTable:
     location: str
     version: int
     table_id: str
-    files: tuple[DataFile, ...]
-    filesystem: pafs.FileSystem = field(repr=False)
-    root: str = field(repr=False)
-    cache_dir: Path | None = None
+    schema: pa.Schema = field(repr=False)
+    files: tuple[DataFile, ...] = field(repr=False)
+    store: Store = field(repr=False)
 
     @cached_property
     def content_hash(self) -> str:
         digest = hashlib.sha256(self.table_id.encode())
         for file in self.files:
-            digest.update(f"\0{file.path}\0{file.bytes}\0{file.rows}\0".encode())
-            digest.update(file.deleted.tobytes())
+            digest.update(f"\0{file.path}\0{file.bytes}\0".encode())
+            digest.update(file.deleted.astype("<i8").tobytes())
         return digest.hexdigest()
 
     @property
@@ -68,39 +61,49 @@ class PinnedTable:
         """The table and its version, for messages."""
         return f"{self.location} at version {self.version}"
 
-    def open_file(self, number: int) -> pq.ParquetFile:
-        """File `number`, its footer read. Raises UsageError that names it where it is no more."""
-        file = self.files[number]
+    def footer(self, number: int) -> pq.FileMetaData:
+        """The footer of file `number`. Raises UsageError that names it where it is not whole."""
+        with self._reading(number):
+            return self.store.footer(self.files[number].path)
+
+    def read_group(self, number: int, group: int, columns: Sequence[str]) -> pa.Table:
+        """Columns of a row group of file `number`; raises UsageError as `footer`.
+
+        A column that the table got after the file was written is NULL in it.
+        """
+        self.check_columns(columns)
+        with self._reading(number):
+            path = self.files[number].path
+            there = set(self.footer(number).schema.to_arrow_schema().names)
+            read = self.store.read_group(path, group, [c for c in columns if c in there])
+            rows = self.footer(number).row_group(group).num_rows
+            for name in (c for c in columns if c not in there):
+                read = read.append_column(name, pa.nulls(rows, self.schema.field(name).type))
+            return read.select(columns)
+
+    def check_columns(self, columns: Sequence[str]) -> None:
+        """Raises UsageError that names the columns which the table lacks."""
+        if missing := [c for c in columns if c not in self.schema.names]:
+            raise UsageError(
+                f"{self.name} has no column {', '.join(missing)}: it has "
+                f"{', '.join(self.schema.names)}; a run of prepare_captions with --evolve-schema "
+                "adds those that are new"
+            )
+
+    @contextmanager
+    def _reading(self, number: int) -> Iterator[None]:
+        where = f"{self.name}: {self.files[number].path}"
         try:
-            if self.cache_dir is None:
-                source = self.filesystem.open_input_file(f"{self.root}/{file.path}")
-            else:
-                source = pa.memory_map(str(self._cached(file)))
-            return pq.ParquetFile(source, pre_buffer=False)
+            yield
         except FileNotFoundError as e:
             raise UsageError(
-                f"{self.name}: {file.path} is not there any more; it was removed by VACUUM: train "
-                "from a version that is still kept"
+                f"{where} is not there any more: VACUUM removes files that no later version needs; "
+                "train from the present version, or keep old ones longer"
             ) from e
         except (OSError, pa.ArrowInvalid) as e:
-            raise UsageError(f"{self.name}: {file.path} cannot be read: {e}") from e
-
-    def _cached(self, file: DataFile) -> Path:
-        """The file below the cache. A data file's name and size stand for its content."""
-        assert self.cache_dir is not None
-        named = hashlib.sha256(f"{self.table_id}\0{file.path}\0{file.bytes}".encode()).hexdigest()
-        local = self.cache_dir / f"{named}.parquet"
-        if not (local.exists() and local.stat().st_size == file.bytes):
-            self.cache_dir.mkdir(parents=True, exist_ok=True)
-            partial = local.with_suffix(f".{os.getpid()}.partial")
-            with (
-                self.filesystem.open_input_stream(f"{self.root}/{file.path}") as source,
-                partial.open("wb") as target,
-            ):
-                while block := source.read(_BLOCK_BYTES):
-                    target.write(block)
-            partial.replace(local)
-        return local
+            raise UsageError(
+                f"{where} cannot be read: {e}; if it is damaged, restore it or make the table again"
+            ) from e
 
 
 def open_table(
@@ -112,45 +115,49 @@ def open_table(
 ) -> PinnedTable:
     """The table in a folder or at a URL, at a version (None: the present one).
 
-    With `cache_dir` each data file is copied there once and read from there. Raises UsageError
-    where there is no such table or version.
+    With `cache_dir` what was read of a remote table is kept there, as much of it as training reads:
+    its images and texts. Raises UsageError where there is no such table or version, or one whose
+    columns have other names in its files.
     """
-    text = str(location)
+    text, options = str(location), dict(storage_options or {})
     try:
-        table = DeltaTable(text, version=version, storage_options=dict(storage_options or {}))
+        table = DeltaTable(text, storage_options=options)
     except TableNotFoundError as e:
         raise UsageError(f"no Delta table at {text}") from e
-    except DeltaError as e:
-        raise UsageError(f"{text} has no version {version} that can be read: {e}") from e
-    filesystem, root = _filesystem(table.table_uri)
+    except (DeltaError, OSError) as e:
+        raise UsageError(f"{text} cannot be read: {e}") from e
+    newest = table.version()
+    try:
+        if version is not None and version != newest:
+            table = DeltaTable(text, version=version, storage_options=options)
+    except (DeltaError, OSError) as e:
+        raise UsageError(
+            f"{text} has no version {version} that can be read; its newest is {newest}, and a log "
+            f"goes back 30 days unless the table says otherwise: {e}"
+        ) from e
+    metadata = table.metadata()
+    if metadata.configuration.get("delta.columnMapping.mode", "none") != "none":
+        raise UsageError(f"{text}: tables with delta.columnMapping.mode are not read")
+    if metadata.partition_columns:
+        raise UsageError(f"{text} is partitioned by {', '.join(metadata.partition_columns)}")
     return PinnedTable(
         text,
         table.version(),
-        str(table.metadata().id),
-        _files_of(table, text),
-        filesystem,
-        root,
-        cache_dir,
+        str(metadata.id),
+        with_large_offsets(pa.schema(table.schema().to_arrow())),
+        _files_of(table),
+        Store(table, cache_dir),
     )
 
 
-def _filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
-    if urlsplit(uri).scheme in ("", "file"):
-        return pafs.LocalFileSystem(), unquote(urlsplit(uri).path).rstrip("/")
-    filesystem, root = pafs.FileSystem.from_uri(uri)
-    return filesystem, root.rstrip("/")
-
-
-def _files_of(table: DeltaTable, location: str) -> tuple[DataFile, ...]:
-    added = pa.table(table.get_add_actions(flatten=True))
+def _files_of(table: DeltaTable) -> tuple[DataFile, ...]:
+    added = pa.table(table.get_add_actions(flatten=True)).select(["path", "size_bytes"])
     deleted = _deleted_rows(table)
-    files = []
-    for row in added.select(["path", "size_bytes", "num_records"]).to_pylist():
-        if row["num_records"] is None:
-            raise UsageError(f"{location}: {row['path']} has no count of rows in the log")
-        path = unquote(row["path"])
-        gone = deleted.get(path, np.empty(0, np.int64))
-        files.append(DataFile(path, row["size_bytes"], row["num_records"], gone))
+    none = np.empty(0, np.int64)
+    files = (
+        DataFile(path := unquote(row["path"]), row["size_bytes"], deleted.get(path, none))
+        for row in added.to_pylist()
+    )
     return tuple(sorted(files, key=lambda f: f.path))
 
 
@@ -158,76 +165,10 @@ def _deleted_rows(table: DeltaTable) -> dict[str, np.ndarray]:
     """Positions of deleted rows by the file's path relative to the table."""
     found = {}
     root = unquote(urlsplit(table.table_uri).path).rstrip("/")
-    for row in pa.table(table.deletion_vectors()).to_pylist():
-        path = unquote(urlsplit(row["filepath"]).path)
+    for batch in pa.table(table.deletion_vectors()).to_batches():
+        paths = batch.column("filepath").to_pylist()
         # The vector says of each row whether it is kept.
-        kept = np.asarray(row["selection_vector"], bool)
-        found[path.removeprefix(root).lstrip("/")] = np.flatnonzero(~kept)
+        for path, kept in zip(paths, batch.column("selection_vector"), strict=True):
+            place = unquote(urlsplit(path).path).removeprefix(root).lstrip("/")
+            found[place] = np.flatnonzero(~kept.values.to_numpy(zero_copy_only=False))
     return found
-
-
-@dataclass(frozen=True, eq=False)
-class Index:
-    """Where the selected rows are: row i lies in row group `group[i]`, there at `row[i]`.
-
-    Groups are numbered over all files; `groups` has the file and the number within it of each.
-    `length` is how long the row's texts are, in bytes.
-    """
-
-    group: np.ndarray
-    row: np.ndarray
-    length: np.ndarray
-    groups: tuple[tuple[int, int], ...]
-
-    def __len__(self) -> int:
-        return len(self.group)
-
-
-def index_of(
-    table: PinnedTable,
-    *,
-    select: Mapping[str, Any],
-    texts: Sequence[str],
-) -> Index:
-    """The rows whose columns have what `select` says: a value, or a function of the column.
-
-    Reads those columns and `texts`, nothing else. Raises UsageError where a column is missing or
-    no row is selected.
-    """
-    columns = [*select, *texts]
-    groups: list[tuple[int, int]] = []
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for number, file in enumerate(table.files):
-        parquet = table.open_file(number)
-        if missing := sorted(set(columns) - set(parquet.schema_arrow.names)):
-            raise UsageError(f"{table.name} has no column {', '.join(missing)}")
-        alive = np.ones(parquet.metadata.num_rows, bool)
-        alive[file.deleted] = False
-        first = 0
-        for in_file in range(parquet.num_row_groups):
-            rows = parquet.metadata.row_group(in_file).num_rows
-            read = parquet.read_row_group(in_file, columns=columns, use_threads=False)
-            keep = alive[first : first + rows].copy()
-            for name, wanted in select.items():
-                keep &= _is(read[name], wanted)
-            chosen = np.flatnonzero(keep).astype(np.int32)
-            length = np.zeros(rows, np.int32)
-            for name in texts:
-                binary = read[name].combine_chunks().cast(pa.large_binary())
-                offsets = np.frombuffer(binary.buffers()[1], np.int64)
-                start = binary.offset
-                length += np.diff(offsets[start : start + rows + 1]).astype(np.int32)
-            parts.append((np.full(len(chosen), len(groups), np.int32), chosen, length[chosen]))
-            groups.append((number, in_file))
-            first += rows
-    group, row, length = (np.concatenate(x) for x in zip(*parts, strict=True)) if parts else _NONE
-    index = Index(group, row, length, tuple(groups))
-    if not len(index):
-        said = " and ".join(f"{name} as asked" for name in select)
-        raise UsageError(f"{table.name} has no row with {said or 'anything in it'}")
-    return index
-
-
-def _is(column: pa.ChunkedArray, wanted: Any) -> np.ndarray:
-    values = column.to_numpy(zero_copy_only=False)
-    return wanted(values) if callable(wanted) else values == wanted

@@ -1,0 +1,97 @@
+"""Which rows of a table are for training, and where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ml.feed.table import PinnedTable
+from ml.recipe import Data
+from pipelines.errors import UsageError
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+_READERS = 8  # files at a time: what a remote one costs is waiting
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """Where the selected rows are: row i lies in row group `group[i]`, there at `row[i]`.
+
+    Row groups are numbered over all files; `groups` has the file and the number within it of each,
+    `group_bytes` its size. Rows are in the order of files and of rows in them.
+    """
+
+    group: np.ndarray  # int32 [rows]
+    row: np.ndarray  # int32 [rows]
+    groups: tuple[tuple[int, int], ...]
+    group_bytes: np.ndarray  # int64 [groups]
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+
+Wanted = Callable[[pa.ChunkedArray], pa.ChunkedArray]
+"""Says of each value of a column whether its row is wanted, or NULL."""
+
+
+def selection(data: Data, part: str) -> tuple[str, Wanted]:
+    """The column that says which rows of a gold table are of a part, and which values do."""
+    if data.split_by != "fold":
+        return data.split_by, partial(pc.equal, part)
+    if part == VALIDATION:
+        raise UsageError(
+            "folds have no validation rows: leave out validate_every, or split by split"
+        )
+    return "fold", partial(pc.equal if part == TEST else pc.not_equal, data.fold)
+
+
+def index_of(table: PinnedTable, data: Data, part: str) -> Index:
+    """The rows of a part. Reads footers and one column. Raises UsageError where there is none."""
+    column, wanted = selection(data, part)
+    table.check_columns([column])
+    groups: list[tuple[int, int]] = []
+    sizes: list[int] = []
+    rows: list[np.ndarray] = []
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="index") as pool:
+        of_file = partial(_rows_of_file, table, column, wanted)
+        for number, found in enumerate(pool.map(of_file, range(len(table.files)))):
+            for group, (size, chosen) in enumerate(found):
+                groups.append((number, group))
+                sizes.append(size)
+                rows.append(chosen)
+    if not sum(map(len, rows)):
+        told = f"fold {data.fold}" if column == "fold" else f"{column} = {part!r}"
+        raise UsageError(
+            f"{table.name} has no row for {part} by {told}: it is empty, or wants another split_by"
+        )
+    of_group = np.repeat(np.arange(len(rows), dtype=np.int32), [len(x) for x in rows])
+    return Index(of_group, np.concatenate(rows), tuple(groups), np.array(sizes, np.int64))
+
+
+def _rows_of_file(
+    table: PinnedTable, column: str, wanted: Wanted, number: int
+) -> list[tuple[int, np.ndarray]]:
+    """Of each row group its bytes, and its rows that are wanted and not deleted."""
+    return list(_rows_of_groups(table, column, wanted, number))
+
+
+def _rows_of_groups(
+    table: PinnedTable, column: str, wanted: Wanted, number: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    footer = table.footer(number)
+    alive = np.ones(footer.num_rows, bool)
+    alive[table.files[number].deleted] = False  # positions in the file, not in a row group
+    first = 0
+    for group in range(footer.num_row_groups):
+        described = footer.row_group(group)
+        rows = described.num_rows
+        values = table.read_group(number, group, [column])[column]
+        chosen = wanted(values).fill_null(False).to_numpy() & alive[first : first + rows]
+        yield described.total_byte_size, np.flatnonzero(chosen).astype(np.int32)
+        first += rows

@@ -1,0 +1,109 @@
+"""A rank's examples become its micro-batches: images decoded, texts tokenised, in threads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ml.batch import Batch
+from ml.feed.batches import Processor, text_batch, tokens_of
+from ml.feed.encoded import Encoded, EncodedExamples
+from ml.recipe import Stage
+from pipelines.errors import DataRefused
+from pipelines.figures.templates import PLACEHOLDERS, Template
+
+_AHEAD = 2  # steps whose images are being decoded
+
+
+@dataclass(frozen=True, eq=False)
+class _Begun:
+    """A micro-batch of which threads still decode the images, into `pixels`, and the texts."""
+
+    example_ids: list[int]
+    tokens: Future[list[tuple[list[int], int]]]
+    pixels: Tensor
+    has_image: Tensor
+    images: list[Future[None]]
+
+    def finished(self, pad_id: int) -> Batch:
+        for image in self.images:
+            image.result()
+        return text_batch(
+            self.example_ids, self.tokens.result(), self.pixels, self.has_image, pad_id
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Decoding:
+    """Makes micro-batches of encoded examples with the threads of `decoders`.
+
+    `image_dropout` is the share of images that are withheld: which, `seed`, epoch and example say.
+    """
+
+    examples: EncodedExamples
+    stage: Stage
+    template: Template
+    processor: Processor
+    decoders: Executor
+    seed: int
+    accumulation: int
+    image_dropout: float
+
+    def steps(self, first: int, last: int) -> Iterator[tuple[Batch, ...]]:
+        """The micro-batches of each step; raises DataRefused for an image that is none."""
+        begun: deque[list[_Begun]] = deque()
+        for encoded in self.examples.read(first, last):
+            begun.append(self._begin(encoded))
+            if len(begun) > _AHEAD:
+                yield self._finished(begun.popleft())
+        while begun:
+            yield self._finished(begun.popleft())
+
+    def _finished(self, step: list[_Begun]) -> tuple[Batch, ...]:
+        return tuple(batch.finished(self.processor.pad_id) for batch in step)
+
+    def _begin(self, encoded: Encoded) -> list[_Begun]:
+        cuts = np.array_split(np.arange(len(encoded.rows)), self.accumulation)
+        return [self._begin_batch(encoded, cut.tolist()) for cut in cuts]
+
+    def _begin_batch(self, encoded: Encoded, cut: list[int]) -> _Begun:
+        side = self.processor.image_px
+        pixels = torch.zeros((max(len(cut), 1), 3, side, side))
+        has_image = torch.zeros(len(pixels), dtype=torch.bool)
+        images = []
+        for place, i in enumerate(cut):
+            content = encoded.images[i]
+            if content is None or self._withheld(encoded.example_ids[i], encoded.epochs[i]):
+                continue
+            has_image[place] = True
+            into = pixels[place]
+            images.append(self.decoders.submit(self._decode, encoded, i, content, into))
+        names = PLACEHOLDERS[self.stage.data]
+        fields = [dict(zip(names, encoded.texts[i], strict=True)) for i in cut]
+        tokens = self.decoders.submit(
+            tokens_of, self.template, fields, self.processor, self.stage.max_tokens
+        )
+        return _Begun([encoded.example_ids[i] for i in cut], tokens, pixels, has_image, images)
+
+    def _decode(self, encoded: Encoded, i: int, content: memoryview, into: Tensor) -> None:
+        try:
+            into.copy_(self.processor.image(bytes(content)))
+        except (ValueError, OSError) as e:
+            raise DataRefused(
+                f"{self.examples.place_of(encoded.rows[i])}: the image of example "
+                f"{encoded.example_ids[i]} cannot be decoded: {e}; prepare_captions --anew makes "
+                "the table again"
+            ) from e
+
+    def _withheld(self, example_id: int, epoch: int) -> bool:
+        if not self.image_dropout:
+            return False
+        digest = hashlib.blake2b(f"{self.seed}:{epoch}:{example_id}".encode(), digest_size=8)
+        return int.from_bytes(digest.digest(), "big") < self.image_dropout * 2**64

@@ -1,0 +1,123 @@
+"""Data files of a table, local or remote: footers and row groups, read by range.
+
+A footer is read once. Local files are mapped into memory. Of a remote file only the column chunks
+asked for are fetched, and where there is a cache they are kept in it, decoded: the next time they
+are mapped as well. Safe to use from several threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from deltalake.fs import DeltaStorageHandler
+
+from pipelines.errors import UsageError
+
+
+class Store:
+    """Files below a table's folder. `identity` tells tables apart in a cache that they share."""
+
+    def __init__(self, table: DeltaTable, cache_dir: Path | None = None) -> None:
+        uri = urlsplit(table.table_uri)
+        self._local = Path(unquote(uri.path)) if uri.scheme in ("", "file") else None
+        self._remote: pafs.FileSystem | None = None
+        self._cache: Path | None = None
+        if self._local is None:
+            handler = DeltaStorageHandler.from_table(table._table, table._storage_options)
+            self._remote = pafs.PyFileSystem(handler)
+            if cache_dir is not None:
+                self._cache = cache_dir / str(table.metadata().id)
+        self._footers: dict[str, pq.FileMetaData] = {}
+        self._lock = threading.Lock()
+
+    def footer(self, path: str) -> pq.FileMetaData:
+        """Raises FileNotFoundError, or OSError and ArrowInvalid where it is no Parquet file."""
+        with self._lock:
+            known = self._footers.get(path)
+        if known is None:
+            kept = self._kept(path, "footer")
+            if kept is not None and kept.exists():
+                known = pq.read_metadata(kept)
+            else:
+                with self._open(path) as source:
+                    known = pq.read_metadata(source)
+                if kept is not None:
+                    _keep(kept, known.write_metadata_file)
+            with self._lock:
+                self._footers[path] = known
+        return known
+
+    def read_group(self, path: str, group: int, columns: Sequence[str]) -> pa.Table:
+        """Columns of a row group; bytes and texts with offsets of 64 bits, for it may be large."""
+        kept = self._kept(path, f"{group}-{_digest(*columns)}.arrow")
+        if kept is not None and kept.exists():
+            return _mapped(kept)
+        with self._open(path) as source:
+            file = pq.ParquetFile(
+                source,
+                metadata=self.footer(path),
+                binary_type=pa.large_binary(),
+                pre_buffer=False,
+            )
+            read = file.read_row_group(group, columns=list(columns), use_threads=False)
+        read = read.cast(with_large_offsets(read.schema))
+        if kept is not None:
+            _keep(kept, lambda partial: _write(read, partial))
+        return read
+
+    def _open(self, path: str) -> pa.NativeFile:
+        if self._local is not None:
+            return pa.memory_map(str(self._local / path))
+        assert self._remote is not None
+        return self._remote.open_input_file(path)
+
+    def _kept(self, path: str, what: str) -> Path | None:
+        # A data file never changes and never comes back under its name: the name is the content.
+        return self._cache and self._cache / _digest(path) / what
+
+
+def with_large_offsets(schema: pa.Schema) -> pa.Schema:
+    """The schema with one type for bytes and one for texts; writers name others in their files."""
+    for i, field in enumerate(schema):
+        if pa.types.is_string(field.type) or pa.types.is_string_view(field.type):
+            schema = schema.set(i, field.with_type(pa.large_string()))
+        elif pa.types.is_binary(field.type) or pa.types.is_binary_view(field.type):
+            schema = schema.set(i, field.with_type(pa.large_binary()))
+    return schema
+
+
+def _digest(*words: str) -> str:
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:32]
+
+
+def _keep(path: Path, write: object) -> None:
+    """Write a file of the cache under another name first: whoever sees it sees all of it."""
+    assert callable(write)
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(str(partial))
+        partial.replace(path)
+    except OSError as e:
+        partial.unlink(missing_ok=True)
+        raise UsageError(
+            f"the cache cannot be written: {e}; make room in {path.parents[1]}, or give another"
+        ) from e
+
+
+def _write(rows: pa.Table, path: str) -> None:
+    with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
+        writer.write_table(rows)
+
+
+def _mapped(path: Path) -> pa.Table:
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()

@@ -1,0 +1,69 @@
+"""What a model reads from: image files become pixels, texts become token ids. No weights needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoTokenizer
+
+from ml import recipe
+from ml.models.folders import located
+from pipelines.errors import DataRefused, UsageError
+from udfs.images.decode import Rejected, decode
+
+
+class Processor:
+    """`tokenizer` is transformers' fast tokenizer; `pad_id` and `eos_id` are its ids."""
+
+    def __init__(self, tokenizer: Any, encoder: recipe.Encoder) -> None:
+        self.tokenizer = tokenizer
+        if tokenizer.eos_token_id is None:
+            raise UsageError("llm: its tokenizer has no token that ends a text (eos_token)")
+        self.eos_id: int = tokenizer.eos_token_id
+        pad = tokenizer.pad_token_id
+        self.pad_id: int = self.eos_id if pad is None else pad
+        self.image_px = encoder.image_px
+        std = torch.tensor(encoder.std).view(3, 1, 1)
+        self._factor = 1 / (255 * std)
+        self._offset = -torch.tensor(encoder.mean).view(3, 1, 1) / std
+
+    def image(self, content: bytes) -> Tensor:
+        """An image file as pixels, float32 [3, S, S], normalised.
+
+        The longest side becomes S, smaller or larger (bicubic), and the rest is black, half on
+        each side: nothing is cut off, and nothing is distorted. Raises DataRefused for what is no
+        image that can be decoded.
+        """
+        try:
+            picture = decode(content, enough_px=self.image_px)
+        except Rejected as e:
+            raise DataRefused(f"an image of {len(content)} bytes cannot be read: {e}") from e
+        image = Image.fromarray(np.ascontiguousarray(picture.pixels)).convert("RGB")
+        scale = self.image_px / max(image.size)
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        if (width, height) != image.size:
+            image = image.resize((width, height), Image.Resampling.BICUBIC)
+        square = np.zeros((self.image_px, self.image_px, 3), np.uint8)
+        top, left = (self.image_px - height) // 2, (self.image_px - width) // 2
+        square[top : top + height, left : left + width] = np.asarray(image)
+        pixels = torch.from_numpy(square).permute(2, 0, 1)
+        return pixels * self._factor + self._offset
+
+
+def processor_of(model: recipe.Model) -> Processor:
+    """The processor of a recipe's model. Raises UsageError where the tokenizer is not there."""
+    folder = located(model.llm.path, "llm.path")
+    gguf = {}
+    if model.llm.gguf_file and not (folder / "tokenizer.json").is_file():
+        gguf = {"gguf_file": model.llm.gguf_file}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **gguf)
+    except (OSError, ValueError) as e:
+        raise UsageError(f"llm.path: {folder} holds no tokenizer: {e}") from e
+    if not tokenizer.is_fast:
+        raise UsageError(f"llm.path: {folder} holds no fast tokenizer (tokenizer.json)")
+    return Processor(tokenizer, model.encoder)

@@ -1,0 +1,242 @@
+"""Ranks that train a tiny model with real DeepSpeed engines, save checkpoints and load them.
+
+`python -m tests.ml.checkpoint_ranks PLAN.json`. A plan is a list of groups of processes, one after
+another: `{"world": 2, "engines": [...]}`; each of its engines takes a few steps, as `Run` says.
+One process imports torch and DeepSpeed and forks the ranks of all groups, as importing takes longer
+than what they do. Results go to the files that the plan names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from ml.training.checkpoints import Checkpointer, load
+
+ROWS = 12
+"""Rows of a step, over all ranks."""
+
+
+@dataclass
+class Run:
+    """What one engine does."""
+
+    result: str  # file for what came of it, JSON of rank 0
+    stage: int
+    precision: str = "fp32"
+    folder: str | None = None  # of checkpoints
+    load: str | None = None
+    steps: int = 0  # before each checkpoint
+    save: tuple[str, ...] = ()  # names of checkpoints
+    more_steps: int = 0  # after the last
+    seed: int = 0
+    dropout: float = 0.0
+    width: int = 13
+    train: tuple[str, ...] = ("embedding", "norm", "middle", "head", "gate", "image")
+    carried: tuple[str, ...] = ()
+    keep: int = 2
+    offload: bool = False
+    spoil: str | None = None  # what goes wrong before the first of them, see `spoiled_save`
+    zero: dict[str, Any] = field(default_factory=dict)
+
+
+class Tiny(nn.Module):
+    """Odd sizes, which ZeRO pads; a single number; a frozen part; shared weights."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(37, width)
+        self.image = nn.Conv2d(3, width, 3)
+        self.frozen = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+        self.middle = nn.Linear(width, width)
+        self.gate = nn.Parameter(torch.full((1,), 0.3))
+        self.head = nn.Linear(width, 37, bias=True)
+        self.head.weight = self.embedding.weight
+        self.dropout = nn.Dropout(dropout)
+        self.register_buffer("seen", torch.zeros(3))
+        self.register_buffer("positions", torch.arange(5.0), persistent=False)
+
+    def forward(self, tokens: Tensor, pixels: Tensor) -> Tensor:
+        dtype = self.norm.weight.dtype
+        self.get_buffer("seen").add_(1)
+        x = self.embedding(tokens) + self.image(pixels.to(dtype)).mean((2, 3))[:, None]
+        x = x + self.gate * torch.tanh(self.frozen(self.norm(x)))
+        logits = self.head(self.dropout(torch.tanh(self.middle(x))))
+        return nn.functional.cross_entropy(
+            logits.float().flatten(0, 1), tokens.roll(1, 1).flatten()
+        )
+
+
+def engine_of(run: Run, world: int) -> Any:
+    torch.manual_seed(run.seed)
+    model = Tiny(run.width, run.dropout)
+    for name, p in model.named_parameters():
+        p.requires_grad_(name.split(".")[0] in run.train)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": 0.1},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": ROWS // world,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": 1.0,
+        "zero_optimization": {"stage": run.stage, **run.zero},
+        "zero_force_ds_cpu_optimizer": False,
+    }
+    optimizer: Any = torch.optim.AdamW([g for g in groups if g["params"]], lr=1e-2)
+    if run.offload:
+        config["zero_optimization"]["offload_optimizer"] = {"device": "cpu"}
+    if run.precision == "bf16":
+        config["bf16"] = {"enabled": True}
+    elif run.precision == "fp16":
+        # An initial scale that overflows: the scale is in motion when it is saved.
+        config["fp16"] = {"enabled": True, "initial_scale_power": 30, "loss_scale_window": 2}
+    elif run.precision == "bf16_autocast":
+        config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    engine, *_ = deepspeed.initialize(
+        model=model, optimizer=optimizer, lr_scheduler=schedule, config=config
+    )
+    return engine
+
+
+def train(engine: Any, steps: int) -> list[float]:
+    """Losses of the next steps, over the rows of all ranks."""
+    rank, world = dist.get_rank(), dist.get_world_size()
+    mine = slice(rank * ROWS // world, (rank + 1) * ROWS // world)
+    losses = []
+    for _ in range(steps):
+        generator = torch.Generator().manual_seed(100 + engine.global_steps)
+        tokens = torch.randint(0, 37, (ROWS, 5), generator=generator)[mine]
+        pixels = torch.rand(ROWS, 3, 4, 4, generator=generator)[mine]
+        loss = engine(tokens, pixels)
+        engine.backward(loss)
+        engine.step()
+        total = loss.detach().float() / world
+        dist.all_reduce(total)
+        losses.append(float(total))
+    return losses
+
+
+def weights_of(engine: Any) -> dict[str, list[float]]:
+    """What the model computes with, whole, as DeepSpeed itself gathers it."""
+    found = {}
+    for name, p in engine.module.named_parameters():
+        with deepspeed.zero.GatheredParameters([p], enabled=hasattr(p, "ds_id")):
+            found[name] = p.detach().float().flatten().tolist()
+    return found
+
+
+def use(run: Run, world: int) -> dict[str, Any]:
+    engine = engine_of(run, world)
+    done: dict[str, Any] = {}
+    checkpointer = None
+    if run.folder:
+        checkpointer = Checkpointer(run.folder, run.keep, run.carried)
+    dist.barrier()
+    if run.load:
+        try:
+            done["state"] = load(engine, run.load)
+        except ValueError as e:
+            return {"refused": f"{type(e).__name__}: {e}"}
+        done["loaded_weights"] = weights_of(engine)
+    if run.spoil and checkpointer:
+        done["failure"] = spoiled_save(run.spoil, engine, checkpointer)
+    done["losses"] = []
+    for name in run.save or ("",):
+        done["losses"] += train(engine, run.steps)
+        done["weights"] = weights_of(engine)
+        if name and checkpointer:
+            state = {"recipe": {"name": "tiny"}, "examples": ROWS * engine.global_steps}
+            checkpointer.save(engine, name=name, state=state)
+            state["examples"] = 0  # what the caller does with it later is not saved
+    done["counters"] = [engine.global_steps, engine.skipped_steps, engine.global_samples]
+    done["rates"] = [g["lr"] for g in engine.optimizer.param_groups]
+    done["scale"] = getattr(engine.optimizer, "loss_scale", 1.0)
+    done["more"] = train(engine, run.more_steps)
+    if checkpointer:
+        checkpointer.wait()
+    done["buffers"] = {name: b.tolist() for name, b in engine.module.named_buffers()}
+    engine.destroy()
+    return done
+
+
+def spoiled_save(how: str, engine: Any, checkpointer: Checkpointer) -> str:
+    """Saves while something goes wrong; gives what was said of it."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        if how == "no_room" and dist.get_rank() == 1:
+            # As on a full disk, the thread's write fails with an OSError, and on one rank alone.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        checkpointer.save(engine, name="spoilt", state={"a": {1}} if how == "no_json" else {})
+        checkpointer.wait()
+    except (RuntimeError, ValueError) as e:
+        return f"{type(e).__name__}: {e}"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    return "nothing"
+
+
+def rank_main(rank: int, group: dict[str, Any], meeting: str) -> None:
+    world = group["world"]
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0", LOCAL_SIZE=str(world))
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
+    deepspeed.init_distributed("gloo", verbose=False)
+    for fields in group["engines"]:
+        run = Run(**fields)
+        done = use(run, world)
+        if rank == 0:
+            Path(run.result).write_text(json.dumps(done), encoding="utf-8")
+        dist.barrier()
+
+
+def main(plan: str) -> int:
+    for number, group in enumerate(json.loads(Path(plan).read_text(encoding="utf-8"))):
+        ranks = []
+        for rank in range(group["world"]):
+            child = os.fork()
+            if child == 0:
+                code = 1
+                try:
+                    rank_main(rank, group, f"{plan}.{number}.meeting")
+                    code = 0
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    sys.stdout.flush()
+                    os._exit(code)
+            ranks.append(child)
+        if "pids" in group:
+            Path(group["pids"]).write_text(json.dumps(ranks), encoding="utf-8")
+        alive = set(ranks)
+        failed = False
+        while alive:
+            child, status = os.wait()
+            alive.discard(child)
+            if status != 0 and not failed:
+                failed = True
+                for other in alive:  # they would wait for it for ever
+                    os.kill(other, signal.SIGKILL)
+        if failed:
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
