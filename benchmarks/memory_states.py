@@ -47,8 +47,9 @@ class Case:
     accumulation: int = 1
 
 
+PRECISIONS: tuple[Precision, ...] = ("bf16", "fp32")
 CASES = (
-    *(Case(stage, precision) for precision, stage in product(("bf16", "fp32"), range(4))),
+    *(Case(stage, precision) for precision, stage in product(PRECISIONS, range(4))),
     *(Case(stage, tuning=tuning) for tuning, stage in product(("half", "lora"), range(4))),
     *(Case(stage, accumulation=2) for stage in range(4)),
 )

@@ -53,8 +53,10 @@ def _adam(stage: StagePlan) -> list[str]:
 
 
 def _setups(stage: StagePlan) -> list[str]:
-    head = ("", "weights", "gradients", "optimiser", "buffers", "activations", "logits", "in step")
-    head += ("peak", "host", "sent", "fits")
+    head: tuple[str, ...] = (
+        *("", "weights", "gradients", "optimiser", "buffers", "activations", "logits", "in step"),
+        *("peak", "host", "sent", "fits"),
+    )
     rows = [head, *(_row(stage, f) for f in compared(stage))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     return [

@@ -118,7 +118,7 @@ def subject_of(recipe: Recipe, stage: Stage) -> Subject:
     def loss(model: nn.Module, micro_batch: int) -> Tensor:
         ids = torch.zeros(micro_batch, stage.max_tokens, dtype=torch.int64)
         batch = Batch(
-            example_ids=[0] * micro_batch,
+            example_ids=(0,) * micro_batch,
             pixels=torch.zeros(micro_batch, 3, side, side),
             has_image=torch.ones(micro_batch, dtype=torch.bool),
             input_ids=ids,
