@@ -350,7 +350,7 @@ def raise_failure(outcomes: Sequence[Outcome]) -> None:
     if failed:
         first = min(failed, key=lambda o: (o.exit_code > 0, o.ended_at))
         raise RankFailed(first.rank, first.exit_code, first.error)
-    if any(o.stopped for o in outcomes):
+    if any(o.exit_code for o in outcomes):
         raise RuntimeError("the ranks were stopped from outside, or Spark ended before them")
 
 

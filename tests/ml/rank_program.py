@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -46,6 +47,19 @@ def wait(folder: Path) -> None:
     child.wait()
 
 
+def end_late(folder: Path) -> None:
+    """Wait for ever, and when told to end do so by itself, after more than a moment."""
+
+    def end(number: int, frame: object) -> None:
+        time.sleep(5)
+        tell(folder, {"ended": True})
+        sys.exit()
+
+    signal.signal(signal.SIGTERM, end)
+    (folder / f"waits-{RANK}").touch()
+    time.sleep(1000)
+
+
 def wait_at_first(folder: Path) -> None:
     """What `wait` does on the first attempt; nothing on the next."""
     if ATTEMPT == 0:
@@ -81,5 +95,5 @@ def all_reduce(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    actions = (environment, fail, wait, wait_at_first, tick, say, all_reduce)
+    actions = (environment, fail, wait, end_late, wait_at_first, tick, say, all_reduce)
     {action.__name__: action for action in actions}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])

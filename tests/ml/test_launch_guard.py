@@ -98,11 +98,11 @@ def test_ranks_end_when_they_may_not_go_on(tmp_path: Path) -> None:
     assert not alive(p for t in told(tmp_path, 2) for p in t.values())
 
 
-def started_by_another(folder: Path) -> subprocess.Popen[bytes]:
+def started_by_another(folder: Path, do: str = "wait") -> subprocess.Popen[bytes]:
     """A process that has started two ranks under a guard and waits for them."""
     program = (
         "from pathlib import Path; from tests.ml.test_launch_guard import run;"
-        f"run('wait', Path({str(folder)!r}))"
+        f"run({do!r}, Path({str(folder)!r}))"
     )
     return subprocess.Popen([sys.executable, "-c", program], env={**os.environ, **IMPORTABLE})
 
@@ -126,6 +126,16 @@ def test_an_interrupt_ends_parent_guard_and_ranks(tmp_path: Path) -> None:
     parent.send_signal(signal.SIGINT)
     assert parent.wait(10) != 0
     assert gone(p for r in ranks for p in r.values())
+
+
+def test_an_interrupt_lets_ranks_end_by_themselves(tmp_path: Path) -> None:
+    parent = started_by_another(tmp_path, "end_late")
+    until = time.monotonic() + 30
+    while len(list(tmp_path.glob("waits-*"))) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    parent.send_signal(signal.SIGINT)
+    assert parent.wait(30) != 0
+    assert told(tmp_path, 2, within_s=0) == [{"ended": True}] * 2
 
 
 def test_the_driver_hears_of_a_failure_and_stops_the_rest(
