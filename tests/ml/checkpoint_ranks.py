@@ -8,6 +8,7 @@ than what they do. Results go to the files that the plan names.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -240,8 +241,6 @@ def rank_main(rank: int, group: dict[str, Any], meeting: str) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0", LOCAL_SIZE=str(world))
     torch.set_num_threads(1)
-    # An all-reduce by shared memory, which DeepSpeed would first compile for a minute.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
     deepspeed.init_distributed("gloo", verbose=False)
     for fields in group["engines"]:
@@ -256,6 +255,9 @@ def main(plan: str) -> int:
     groups = json.loads(Path(plan).read_text(encoding="utf-8"))
     if any(run.get("models") for group in groups for run in group["engines"]):
         import ml.models  # noqa: F401  # before there are ranks
+    # An all-reduce by shared memory, which DeepSpeed would first compile for a minute.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    gc.freeze()  # what was imported is no garbage, and ranks need not look through it
     for number, group in enumerate(groups):
         ranks = []
         for rank in range(group["world"]):
