@@ -187,6 +187,7 @@ setup(
     package_data={
         "": ["*.css", "*.csv", "*.toml", "*.yaml"],
         "spark_conf": ["*.conf", "*.properties", "spark-env.sh"],
+        "ml": ["recipes/*.toml"],
         "udfs": [JAR.name],
     },
     include_package_data=False,
