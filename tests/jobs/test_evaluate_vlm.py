@@ -17,7 +17,7 @@ from schemas import ML_RUNS, PREDICTIONS, SCORES, VLM_EXAMPLES, VQA_EXAMPLES
 from schemas.ml import CONTROLS
 from tests.job_runs import Job, job_on
 from tests.ml.seeing import SQUARES, answers, save_seeing_model, seeing_recipe
-from tests.ml.seeing_lake import vlm_rows, vqa_rows, write, write_run
+from tests.ml.seeing_lake import run_row, vlm_rows, vqa_rows, write
 
 pytestmark = pytest.mark.slow
 
@@ -36,15 +36,18 @@ def seen(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     write(lake, VLM_EXAMPLES, vlm_rows())
     recipe = seeing_recipe(folder / "parts")
     save_seeing_model(folder / "run" / "model", recipe)
-    write_run(lake, RUN, recipe, folder / "run")
     by_fold = recipe.model_copy(
         update={
             "data": recipe.data.model_copy(update={"split_by": "fold", "fold": 3}),
             "stages": recipe.stages[1:],
         }
     )
-    write_run(lake, "run-by-fold", by_fold, folder / "run")
-    write_run(lake, "run-unfinished", recipe, folder / "nowhere", outcome="failed")
+    runs = [
+        run_row(lake, RUN, recipe, folder / "run"),
+        run_row(lake, "run-by-fold", by_fold, folder / "run"),
+        run_row(lake, "run-unfinished", recipe, folder / "nowhere", outcome="failed"),
+    ]
+    write(lake, ML_RUNS, runs)
     return lake
 
 

@@ -11,11 +11,13 @@ from jobs.lake import Lake
 from jobs.leaderboard import main
 from ml.evaluation.scores import scores_of
 from ml.recipe import Recipe
-from schemas import LEADERBOARD, ML_RUNS, PREDICTIONS, VLM_EXAMPLES, VQA_EXAMPLES
+from schemas import LEADERBOARD, METRICS, ML_RUNS, PREDICTIONS, VLM_EXAMPLES, VQA_EXAMPLES
 from schemas.ml import CONTROLS
 from tests.job_runs import Job, job_on
 from tests.ml.seeing import seeing_recipe
-from tests.ml.seeing_lake import AT, vlm_rows, vqa_rows, write, write_metrics, write_run
+from tests.ml.seeing_lake import AT, metric_rows, run_row, vlm_rows, vqa_rows, write
+
+pytestmark = pytest.mark.slow
 
 WRONG = {"Yes": "No", "No": "Yes", "dark gray": "blue <b>", "light gray": "gray"}
 
@@ -99,7 +101,7 @@ def test_what_is_missing_names_the_job_that_makes_it(
     assert (code, "jobs/train_vlm.py" in line["error"]) == (2, True)
     lake.create(VLM_EXAMPLES)
     write(lake, VQA_EXAMPLES, vqa_rows())
-    write_run(lake, "a", recipe, Path("/runs/a"))
+    write(lake, ML_RUNS, [run_row(lake, "a", recipe, Path("/runs/a"))])
     code, line, _ = board()
     assert (code, "jobs/evaluate_vlm.py" in line["error"]) == (2, True)
     write(lake, PREDICTIONS, said("a", recipe, right=1, split="test[:5]"))
@@ -111,16 +113,19 @@ def test_the_better_prototype_is_first(lake: Lake, board: Job, recipe: Recipe) -
     write(lake, VQA_EXAMPLES, vqa_rows())
     write(lake, VLM_EXAMPLES, vlm_rows())
     good, bad = changed(recipe, "good"), changed(recipe, "worse")
-    write_run(lake, "g", good, Path("/runs/g"), peak_bytes=2_000_000_000)
-    write_run(lake, "b", bad, Path("/runs/b"))
+    runs = [
+        run_row(lake, "g", good, Path("/runs/g"), peak_bytes=2_000_000_000),
+        run_row(lake, "b", bad, Path("/runs/b")),
+    ]
+    write(lake, ML_RUNS, runs)
     # An earlier evaluation of the same run does not count.
     early = AT.replace(year=2025)
-    write(lake, PREDICTIONS, said("g", good, right=0.1, checkpoint="early", at=early))
-    write(lake, PREDICTIONS, said("g", good, right=0.9))
-    write(lake, PREDICTIONS, said("b", bad, right=0.4))
-    write(lake, PREDICTIONS, said("gone", bad, right=1))  # a run that ml.runs lacks
-    write_metrics(lake, "g", {"align": [5.0, 4.0], "instruct": [3.0, None, 1.0]})
-    write_metrics(lake, "b", {"align": [5.5, 4.5]})
+    rows = said("g", good, right=0.1, checkpoint="early", at=early)
+    rows += said("g", good, right=0.9) + said("b", bad, right=0.4)
+    rows += said("gone", bad, right=1)  # a run that ml.runs lacks
+    write(lake, PREDICTIONS, rows)
+    losses = metric_rows("g", {"align": [5.0, 4.0], "instruct": [3.0, None, 1.0]})
+    write(lake, METRICS, losses + metric_rows("b", {"align": [5.5, 4.5]}))
     code, line, said_aloud = board()
     assert code == 0, line
     first, second = rows_of(lake)
@@ -150,12 +155,14 @@ def test_the_better_prototype_is_first(lake: Lake, board: Job, recipe: Recipe) -
 def test_folds_and_seeds_are_one_prototype(lake: Lake, board: Job, recipe: Recipe) -> None:
     write(lake, VQA_EXAMPLES, vqa_rows())
     write(lake, VLM_EXAMPLES, vlm_rows())
+    runs, rows = [], []
     for seed in (0, 1):
         for fold in (0, 1, 2):
-            run_id = f"r{seed}{fold}"
             made_by = changed(recipe, f"rad-{seed}-{fold}", seed=seed, fold=fold)
-            write_run(lake, run_id, made_by, Path("/runs"))
-            write(lake, PREDICTIONS, said(run_id, made_by, right=0.5 + 0.2 * seed))
+            runs.append(run_row(lake, f"r{seed}{fold}", made_by, Path("/runs")))
+            rows += said(f"r{seed}{fold}", made_by, right=0.5 + 0.2 * seed)
+    write(lake, ML_RUNS, runs)
+    write(lake, PREDICTIONS, rows)
     code, line, _ = board()
     assert code == 0, line
     (row,) = rows_of(lake)
@@ -175,7 +182,7 @@ def test_folds_and_seeds_are_one_prototype(lake: Lake, board: Job, recipe: Recip
 def test_images_that_are_gone_leave_gaps(lake: Lake, board: Job, recipe: Recipe) -> None:
     lake.create(VQA_EXAMPLES)
     lake.create(VLM_EXAMPLES)
-    write_run(lake, "a", recipe, Path("/runs/a"))
+    write(lake, ML_RUNS, [run_row(lake, "a", recipe, Path("/runs/a"))])
     write(lake, PREDICTIONS, said("a", recipe, right=0.5, table_version=7))
     code, line, _ = board()
     assert code == 0, line

@@ -9,7 +9,7 @@ from typing import Any
 
 from jobs.lake import Lake
 from ml.recipe import Recipe
-from schemas import METRICS, ML_RUNS, VLM_EXAMPLES, VQA_EXAMPLES, Table
+from schemas import VLM_EXAMPLES, VQA_EXAMPLES, Table
 from tests.figure_tables import frame
 from tests.ml.made_tables import square
 from tests.ml.seeing import QUESTIONS, SQUARES, answers, caption, shade
@@ -69,8 +69,10 @@ def write(lake: Lake, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
     lake.append(table, frame(lake.spark, table, [dict(row) for row in rows]))
 
 
-def write_run(lake: Lake, run_id: str, recipe: Recipe, folder: Path, **changes: Any) -> None:
-    """A run in ml.runs that is done, from the tables of examples as they are."""
+def run_row(
+    lake: Lake, run_id: str, recipe: Recipe, folder: Path, **changes: Any
+) -> dict[str, Any]:
+    """A run's row of ml.runs that is done, from the tables of examples as they are."""
     row = {
         "run_id": run_id,
         "at": AT,
@@ -89,12 +91,12 @@ def write_run(lake: Lake, run_id: str, recipe: Recipe, folder: Path, **changes: 
         "seconds": 12.5,
         "peak_bytes": 300_000_000,
     }
-    write(lake, ML_RUNS, [row | changes])
+    return row | changes
 
 
-def write_metrics(lake: Lake, run_id: str, losses: Mapping[str, list[float | None]]) -> None:
+def metric_rows(run_id: str, losses: Mapping[str, list[float | None]]) -> list[dict[str, Any]]:
     """A row of ml.metrics for each loss of each stage."""
-    rows = [
+    return [
         {
             "run_id": run_id,
             "stage": stage,
@@ -109,4 +111,3 @@ def write_metrics(lake: Lake, run_id: str, losses: Mapping[str, list[float | Non
         for stage, values in losses.items()
         for step, loss in enumerate(values, 1)
     ]
-    write(lake, METRICS, rows)
