@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -240,6 +241,9 @@ def main(folder: str) -> int:
         if isinstance(e, UsageError):
             return EXIT_USAGE
         return EXIT_REFUSED if isinstance(e, DataRefused) else EXIT_FAILED
+    except Exception:  # not left to the interpreter, whose end may wait for a thread for ever
+        traceback.print_exc()
+        return EXIT_FAILED
     return 0
 
 
