@@ -121,12 +121,10 @@ def _behind(e: Entry) -> str:
 
 
 def _runs(e: Entry) -> str:
-    parts = [f"{len(e.runs)}"]
-    if e.seeds > 1:
-        parts.append(f"{e.seeds} seeds")
+    notes = [f"{e.seeds} seeds"] if e.seeds > 1 else []
     if e.seed_deviation is not None:
-        parts.append(f"\u00b1 {percent(e.seed_deviation)} between them")
-    return f'{parts[0]}<span class="soft">{", ".join(parts[1:])}</span>'
+        notes.append(f"\u00b1 {percent(e.seed_deviation)} a seed")
+    return f"{len(e.runs)}" + "".join(f'<span class="soft">{note}</span>' for note in notes)
 
 
 def _cell(score: Score | None, *, signed: bool = False) -> str:
