@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.run import Run, log
@@ -55,23 +55,22 @@ def samples_of(
 
     Where several runs answered a question, the answer of the first of them stands for all.
     """
-    once = Window.partitionBy("control", "example_id").orderBy("run_id")
-    mine = (
-        answers.where(
-            F.col("run_id").isin([model.run_id for model in entry.runs])
-            & (F.col("split_by") == entry.split_by)
-            & (F.col("table_version") == entry.table_version)
-        )
-        .withColumns({"score": F.coalesce("strict", "f1"), "turn": F.row_number().over(once)})
-        .where("turn = 1")
-    )
-    own = mine.where("control = 'image'")
-    by_chance = own.orderBy(F.xxhash64("example_id", F.lit("page"))).limit(SAMPLES)
-    wrong = own.where("score = 0").orderBy(F.col("confidence").desc_nulls_last(), "example_id")
-    drawn = [[row["example_id"] for row in rows.select("example_id").collect()]
-             for rows in (by_chance, wrong.limit(WORST))]  # fmt: skip
-    ids = sorted({example_id for of in drawn for example_id in of})
-    rows = mine.where(F.col("example_id").isin(ids)).collect()
+    mine = answers.where(
+        F.col("run_id").isin([model.run_id for model in entry.runs])
+        & (F.col("split_by") == entry.split_by)
+        & (F.col("table_version") == entry.table_version)
+    ).withColumn("score", F.coalesce("strict", "f1"))
+    slim = mine.where("control = 'image'").select("run_id", "example_id", "score", "confidence")
+    own = slim.toArrow().to_pandas().sort_values(["example_id", "run_id"])
+    own = own.drop_duplicates("example_id").set_index("example_id")
+    chance = own.sample(min(SAMPLES, len(own)), random_state=0).index.tolist()
+    wrong = own[own["score"] == 0].sort_values("confidence", ascending=False, kind="stable")
+    worst = wrong.index[:WORST].tolist()
+    ids = sorted({*chance, *worst})
+    # Of each question the run that answers for it.
+    answering = [(i, str(own.loc[i, "run_id"])) for i in ids]
+    chosen = frame_of(run.spark, answering, "example_id bigint, run_id string")
+    rows = mine.join(F.broadcast(chosen), ["example_id", "run_id"], "left_semi").collect()
     pictures = _pictures(run, entry, ids)
 
     def shown(example_id: int) -> Shown:
@@ -85,8 +84,7 @@ def samples_of(
             confidence=image["confidence"],
         )
 
-    chance, worst = (tuple(map(shown, of)) for of in drawn)
-    return chance, worst
+    return tuple(map(shown, chance)), tuple(map(shown, worst))
 
 
 def _pictures(run: Run, entry: Entry, ids: Sequence[int]) -> dict[int, bytes]:

@@ -16,6 +16,7 @@ from ml.leaderboard.story import (
     Shown,
     headline,
     percent,
+    questions_words,
     split_words,
     summary,
     with_interval,
@@ -59,7 +60,7 @@ def leaderboard_page(board: Board) -> str:
 {_controls(board)}
 {_groups(board.best)}
 {_curves(board.curves)}
-{"".join(map(_costs, board.groups))}
+{_costs(board)}
 {_samples(board)}
 {_worst(board)}
 <footer><p>{escape(f"Tables: {versions}.")} Runs: {escape(_run_ids(board))}.</p></footer>
@@ -76,7 +77,10 @@ def _section(title: str, sub: str, content: str) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[str], kind: str = "") -> str:
-    cells = "".join(f"<th>{escape(name)}</th>" for name in head)
+    # A column without a name holds a drawing, for which a phone has no room.
+    cells = "".join(
+        f"<th>{escape(name)}</th>" if name else '<th class="drawing"></th>' for name in head
+    )
     return (
         f'<div class="scroll"><table class="{kind}"><thead><tr>{cells}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
@@ -87,11 +91,11 @@ def _ranking(entries: Sequence[Entry]) -> str:
     first = entries[0]
     shown = [e.score for e in entries]
     whisker = _whiskers(shown)
-    head = ["", "Prototype", "Score", "", "Closed, strict", "Open F1", "Behind the first",
+    head = ["#", "Prototype", "", "Score", "Closed, strict", "Open F1", "Behind the first",
             "Over no image", "Over another image", "Runs"]  # fmt: skip
     rows = (
         f'<tr><td class="place">{e.place}</td><th>{escape(e.name)}</th>'
-        f'<td class="wide">{whisker(e.score)}</td><td>{_cell(e.score)}</td>'
+        f'<td class="drawing">{whisker(e.score)}</td><td>{_cell(e.score)}</td>'
         f"<td>{_cell(e.find('image', 'strict'))}</td><td>{_cell(e.find('image', 'f1'))}</td>"
         f"<td>{_behind(e)}</td>"
         f"<td>{_cell(e.find('image minus no_image', SCORE), signed=True)}</td>"
@@ -100,7 +104,7 @@ def _ranking(entries: Sequence[Entry]) -> str:
         for e in entries
     )
     return _section(
-        f"Ranked {split_words(first)}",
+        f"Ranking on {questions_words(first)}",
         f"Version {first.table_version} of the questions. Per cent, with 95 % intervals by image "
         "below them; folds of a prototype are put together, seeds averaged",
         _table(head, rows, "ranking"),
@@ -117,12 +121,10 @@ def _behind(e: Entry) -> str:
 
 
 def _runs(e: Entry) -> str:
-    parts = [f"{len(e.runs)}"]
-    if e.seeds > 1:
-        parts.append(f"{e.seeds} seeds")
+    notes = [f"{e.seeds} seeds"] if e.seeds > 1 else []
     if e.seed_deviation is not None:
-        parts.append(f"\u00b1 {percent(e.seed_deviation)} between them")
-    return f'{parts[0]}<span class="soft">{", ".join(parts[1:])}</span>'
+        notes.append(f"\u00b1 {percent(e.seed_deviation)} a seed")
+    return f"{len(e.runs)}" + "".join(f'<span class="soft">{note}</span>' for note in notes)
 
 
 def _cell(score: Score | None, *, signed: bool = False) -> str:
@@ -187,15 +189,15 @@ def _controls_table(e: Entry) -> str:
         cells = "".join(f"<td>{_cell(e.find(control, m))}</td>" for m in metrics)
         difference = _cell(minus, signed=True) if minus else '<span class="soft">\u2013</span>'
         rows.append(
-            f'<tr><th>{CONTROL_WORDS[control]}</th><td class="wide">{whisker(score)}</td>'
+            f'<tr><th>{CONTROL_WORDS[control]}</th><td class="drawing">{whisker(score)}</td>'
             f"<td>{_cell(score)}</td><td>{difference}</td>{cells}</tr>"
         )
-    head = ["Answered with", "Score", "", "The image adds", *(_METRIC_WORDS[m] for m in metrics)]
+    head = ["Answered with", "", "Score", "The image adds", *(_METRIC_WORDS[m] for m in metrics)]
     counts = [e.find("image", m) for m in metrics]
     last = "".join(f"<td>{number(s.n)}</td>" for s in counts if s)
     rows.append(
-        f'<tr class="soft"><th>questions</th><td class="wide"></td><td>{number(e.questions)}</td>'
-        f"<td></td>{last}</tr>"
+        '<tr class="soft"><th>questions</th><td class="drawing"></td>'
+        f"<td>{number(e.questions)}</td><td></td>{last}</tr>"
     )
     return _table(head, rows, "controls")
 
@@ -213,12 +215,12 @@ def _groups(e: Entry) -> str:
             continue
         whisker = _whiskers(shown)
         rows = (
-            f'<tr><th>{escape(s.value)}</th><td>{number(s.n)}</td><td class="wide">{whisker(s)}'
+            f'<tr><th>{escape(s.value)}</th><td>{number(s.n)}</td><td class="drawing">{whisker(s)}'
             f"</td><td>{_cell(s)}</td>"
             f"<td>{_cell(found.get((s.value, 'image minus no_image')), signed=True)}</td></tr>"
             for s in shown
         )
-        head = [_GROUP_WORDS[group], "Questions", "Score", "", "Over no image"]
+        head = [_GROUP_WORDS[group], "Questions", "", "Score", "Over no image"]
         parts.append(f"<div>{_table(head, rows, 'groups')}</div>")
     return _section(
         f"Where {e.name} is good", "Few questions make wide intervals",
@@ -229,34 +231,39 @@ def _groups(e: Entry) -> str:
 def _curves(curves: Sequence[Curve]) -> str:
     charts = "".join(
         f'<section><h2>Loss, stage {escape(c.stage)}</h2><p class="sub">Mean over label tokens, '
-        f"nats, by optimiser step{_more(c)}</p>{_curve(c)}</section>"
+        f"nats, by optimiser step</p>{_curve(c)}</section>"
         for c in curves
     )
     return f'<div class="charts">{charts}</div>' if charts else ""
 
 
-def _more(c: Curve) -> str:
-    names = ", ".join(name for name, _ in c.series)
-    return f": {escape(names)}" if len(c.series) > 1 else ""
-
-
 def _curve(c: Curve) -> str:
     count = len(c.steps)
     at = sorted({round(i * (count - 1) / (_TICKS - 1)) for i in range(_TICKS)}) if count else []
-    return lines(
-        c.series,
+    # All begin at their highest, so names would lie upon each other there: they stand below.
+    drawn = lines(
+        [("", values) for _, values in c.series],
         alt=f"Loss by step, stage {c.stage}",
         ticks_x=at,
         tick_texts=[str(c.steps[i]) for i in at],
         unit="",
     )
+    names = "".join(
+        f'<li><svg viewBox="0 0 20 8" aria-hidden="true"><path class="line s{i % 4}" d="M0 4H20"/>'
+        f"</svg>{escape(name)}</li>"
+        for i, (name, _) in enumerate(c.series)
+    )
+    return f'{drawn}<ul class="legend">{names}</ul>'
 
 
-def _costs(entries: Sequence[Entry]) -> str:
-    most = max((run.peak_bytes or 0 for e in entries for run in e.runs), default=0)
-    longest = max((run.seconds or 0 for e in entries for run in e.runs), default=0)
+def _costs(board: Board) -> str:
+    entries: dict[str, Entry] = {}
+    for e in (e for group in board.groups for e in group):
+        entries.setdefault(e.prototype, e)  # tested by several splits, it was trained once
+    most = max((run.peak_bytes or 0 for e in entries.values() for run in e.runs), default=0)
+    longest = max((run.seconds or 0 for e in entries.values() for run in e.runs), default=0)
     rows = []
-    for e in entries:
+    for e in entries.values():
         run = max(e.runs, key=lambda r: r.peak_bytes or 0)
         seconds = [r.seconds for r in e.runs if r.seconds is not None]
         mean = sum(seconds) / len(seconds) if seconds else None
@@ -272,7 +279,7 @@ def _costs(entries: Sequence[Entry]) -> str:
     head = ["Prototype", "Score", "Parameters", "Trained", "Processes", "ZeRO stage", "Steps",
             "Training", "", "Peak memory", ""]  # fmt: skip
     return _section(
-        f"What it costs, {split_words(entries[0])}",
+        "What it costs",
         "Training is wall time, the mean of the runs; memory the largest of a process in any run",
         _table(head, rows, "costs"),
     )
@@ -284,7 +291,7 @@ def dash() -> str:
 
 def _meter(value: float | None, most: float) -> str:
     share = 100 * (value or 0) / most if most else 0
-    return f'<td class="meter"><i style="width:{share:.1f}%"></i></td>'
+    return f'<td class="drawing meter"><i style="width:{share:.1f}%"></i></td>'
 
 
 def _size(n: int | None) -> str:

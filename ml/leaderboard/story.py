@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ml.evaluation.summary import Score
+from ml.evaluation.summary import SCORE, Score
 from ml.leaderboard.ranking import Entry
+from pipelines.page import number
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,9 @@ def with_interval(score: Score) -> str:
 
 
 def headline(board: Board) -> str:
-    entries, best = board.groups[0], board.best
-    told = f"{best.name} answers {percent(best.score.score)}\u00a0% right"
-    if len(entries) == 1:
-        return told
-    second = entries[1]
-    return f"{told}, {second.name} {percent(second.score.score)}\u00a0%"
+    first, *others = board.groups[0]
+    told = f"{first.name} scores {percent(first.score.score)}"
+    return f"{told}, {others[0].name} {percent(others[0].score.score)}" if others else told
 
 
 def summary(board: Board) -> str:
@@ -82,25 +80,26 @@ def summary(board: Board) -> str:
     entries, best = board.groups[0], board.best
     text = (
         f"{len(entries)} prototype{'' if len(entries) == 1 else 's'}, tested on "
-        f"{best.questions:,} questions".replace(",", "\u202f")
-        + f" {split_words(best)}. The score is the mean of strict accuracy on closed questions and "
-        "of F1 on open ones"
+        f"{questions_words(best)}. The score, in per cent, is the "
+        "mean of strict accuracy on closed questions and of F1 on open ones"
     )
     close = [e.name for e in entries[1:] if e.behind and (e.behind.low or 0) <= 0]
     if close:
-        text += (
-            f"; by these questions {' and '.join(close[:3])}"
-            f"{' and others' if len(close) > 3 else ''} cannot be told apart from the first"
-        )
+        named = " and ".join(close) if len(close) < 3 else f"{len(close)} others"
+        text += f"; by these questions {named} cannot be told apart from the first"
     for control, words in (("swapped", "an image of another case"), ("no_image", "no image")):
-        seen = best.find(f"image minus {control}", "score")
+        seen = best.find(f"image minus {control}", SCORE)
         if seen is not None:
-            points = f"{100 * seen.score:+.1f} points against {words}"
-            sure = (seen.low or 0) > 0
-            text += f". With its image {best.name} is at {points}"
-            text += "" if sure else ", which may be chance"
+            text += f". With its image {best.name} is at {100 * seen.score:+.1f} points against "
+            text += words + ("" if (seen.low or 0) > 0 else ", which may be chance")
             break
     return text + "."
+
+
+def questions_words(entry: Entry) -> str:
+    """How many questions it was tested on, and which."""
+    plural = "" if entry.questions == 1 else "s"
+    return f"{number(entry.questions)} question{plural} {split_words(entry)}"
 
 
 def split_words(entry: Entry) -> str:
