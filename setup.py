@@ -98,6 +98,7 @@ JOBS = [
     "make-llm",
     "draw-return-trips",
     "plan-memory",
+    "train-vlm",
     "check-quality",
     "replay-rejected",
     "maintain",

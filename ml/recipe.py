@@ -143,7 +143,7 @@ class Stage(_Strict):
     finite is skipped; `most_skipped` in a row end the run.
     """
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     data: Literal["captions", "vqa"]
     template: str
     train: Tunings = Tunings()

@@ -18,8 +18,9 @@ from typing import Any
 
 import deepspeed
 import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
 from torch import distributed as dist
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ml.batch import Batch
@@ -117,19 +118,27 @@ def made(run: Run) -> Any:
     return model
 
 
-def weights_of(module: nn.Module) -> dict[str, list[float]]:
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
     """What the model computes with, whole."""
     found = {}
     for name, p in module.named_parameters():
         with deepspeed.zero.GatheredParameters([p], enabled=hasattr(p, "ds_id")):
-            found[name] = p.detach().float().flatten().tolist()
+            found[name] = p.detach().float().clone()
     return found
+
+
+def keep(run: Run, which: str, weights: dict[str, Tensor]) -> None:
+    """Leave weights beside the result, for the test to compare."""
+    save_file(weights, Path(run.result).with_suffix(f".{which}.safetensors"))
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
 
 
 def plain(run: Run) -> dict[str, Any]:
     """The same training in a few lines of torch, a global batch at a time."""
     stage, model = run.as_stage, made(run)
-    before = weights_of(model)
     groups = [{**g, "initial_lr": g["lr"]} for g in parameter_groups(model, stage)]
     optimizer = torch.optim.AdamW(groups, betas=stage.betas)
     autocast = torch.autocast("cpu", torch.bfloat16)
@@ -149,13 +158,8 @@ def plain(run: Run) -> dict[str, Any]:
         optimizer.step()
         optimizer.zero_grad()
         losses.append(float(loss))
-    return {
-        "losses": losses,
-        "norms": norms,
-        "before": before,
-        "after": weights_of(model),
-        "flops_a_token": flops / tokens,
-    }
+    keep(run, "after", weights_of(model))
+    return {"losses": losses, "norms": norms, "flops_a_token": flops / tokens}
 
 
 def use(run: Run) -> dict[str, Any]:
@@ -170,16 +174,21 @@ def use(run: Run) -> dict[str, Any]:
     )
     groups = parameter_groups(model, stage)
     before = weights_of(model)
+    if rank == 0:
+        keep(run, "before", before)
     engine = open_engine(model, groups, stage, config)
     rows: dict[int, StepRow] = {}
     saved: list[list[int]] = []
     done: dict[str, Any] = {"error": None}
-    weights: dict[int, dict[str, list[float]]] = {}
+    unchanged: list[int] = []
+    weights = before
 
     def record(row: StepRow) -> None:
+        nonlocal weights
+        if run.sick and row.step not in rows:
+            weights, older = weights_of(engine.module), weights
+            unchanged.extend([row.step] if same(older, weights) else [])
         rows[row.step] = row
-        if run.sick:
-            weights[row.step] = weights_of(engine.module)
 
     position = Position()
     try:
@@ -197,15 +206,10 @@ def use(run: Run) -> dict[str, Any]:
         )
     except NotFinite as e:
         done["error"] = str(e)
-    done |= {
-        "rows": [asdict(row) for row in rows.values()],
-        "saved": saved,
-        "before": before,
-        "after": weights_of(engine.module),
-        "unchanged": [
-            step for step in weights if step - 1 in weights and weights[step] == weights[step - 1]
-        ],
-    }
+    after = weights_of(engine.module)
+    if rank == 0:
+        keep(run, "after", after)
+    done |= {"rows": [asdict(r) for r in rows.values()], "saved": saved, "unchanged": unchanged}
     close_engine(engine)
     return done
 

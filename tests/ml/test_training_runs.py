@@ -1,0 +1,104 @@
+"""A run's folder: lines that a kill cut off, steps that were taken again, names; and progress."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ml.recipe import built_in, load_recipe, recipe_of
+from ml.training.runs import Ended, RunFolder, Source, TrainingRun, folder_name, runs_in
+from pipelines.errors import DataRefused, UsageError
+
+
+def row(step: int, **changes: Any) -> dict[str, Any]:
+    return {"stage": "align", "step": step, "attempt": 0, "loss": 1.0 / step, **changes}
+
+
+def a_run() -> TrainingRun:
+    recipe = load_recipe("demo-image")
+    table = Source("gold.vqa_examples", "/lake/gold/vqa_examples", 3)
+    return TrainingRun("r-1", recipe, {"vqa": table}, 2, {"torch": "2"}, attempt=1)
+
+
+def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "r-1")
+    folder.write(a_run())
+    assert folder.read() == a_run()
+    assert folder.read().table_versions == {"gold.vqa_examples": 3}
+    assert list(runs_in(tmp_path)) == ["r-1"]
+
+
+def test_a_new_start_forgets_how_the_last_one_ended(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.read_end() is None
+    folder.write_end(Ended("stopped", "align-000003"))
+    assert folder.read_end() == Ended("stopped", "align-000003")
+    folder.write(a_run())
+    assert folder.read_end() is None
+
+
+def test_a_folder_without_a_run_and_a_damaged_one_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no training run"):
+        RunFolder(tmp_path).read()
+    (tmp_path / "run.json").write_text('{"run_id": ')
+    with pytest.raises(DataRefused, match="is damaged"):
+        RunFolder(tmp_path).read()
+
+
+def test_of_a_step_the_last_line_holds(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for line in (row(1), row(2), row(2, attempt=1, loss=0.25), row(3)):
+        folder.append_metrics(line)
+    rows, _ = folder.metrics()
+    assert [(r["step"], r["attempt"], r["loss"]) for r in rows] == [
+        (1, 0, 1.0),
+        (2, 1, 0.25),
+        (3, 0, pytest.approx(1 / 3)),
+    ]
+
+
+def test_a_line_is_read_when_it_is_whole_and_only_once(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.metrics() == ([], 0)
+    folder.append_metrics(row(1))
+    with (tmp_path / "metrics.jsonl").open("a") as f:
+        f.write(json.dumps(row(2))[:20])
+    rows, end = folder.metrics()
+    assert [r["step"] for r in rows] == [1]
+    assert folder.metrics(end) == ([], end)
+    folder.mend_metrics()
+    folder.append_metrics(row(2))
+    rows, after = folder.metrics(end)
+    assert [r["step"] for r in rows] == [2]
+    assert after == (tmp_path / "metrics.jsonl").stat().st_size
+
+
+@pytest.mark.parametrize("left", ['{"stage": "al', "", None])
+def test_what_a_kill_left_of_the_only_line_goes(tmp_path: Path, left: str | None) -> None:
+    folder = RunFolder(tmp_path)
+    if left is not None:
+        (tmp_path / "metrics.jsonl").write_text(left)
+    folder.mend_metrics()
+    folder.append_metrics(row(1))
+    assert folder.metrics()[0] == [row(1)]
+
+
+@pytest.mark.parametrize("name", ["", "..", "../x", "a/b", ".hidden", "a b", "-x", "a\n"])
+def test_a_run_id_that_is_no_name_of_a_folder_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="--run-id"):
+        folder_name(name)
+
+
+@pytest.mark.parametrize("name", ["../align", "a/b", "", ".x"])
+def test_so_is_a_stage_of_such_a_name(name: str) -> None:
+    toml = built_in()["demo-image"].replace('name = "align"', f'name = "{name}"')
+    with pytest.raises(UsageError, match="stages"):
+        recipe_of(toml, "r.toml")
+
+
+def test_every_recipe_that_ships_is_one() -> None:
+    for name in built_in():
+        assert load_recipe(name).name == name
