@@ -140,13 +140,14 @@ def open_table(
         raise UsageError(f"{text}: tables with delta.columnMapping.mode are not read")
     if metadata.partition_columns:
         raise UsageError(f"{text} is partitioned by {', '.join(metadata.partition_columns)}")
+    files = _files_of(table)
     return PinnedTable(
         text,
         table.version(),
         str(metadata.id),
         with_large_offsets(pa.schema(table.schema().to_arrow())),
-        _files_of(table),
-        Store(table, cache_dir),
+        files,
+        Store(table, {file.path: file.bytes for file in files}, cache_dir),
     )
 
 
