@@ -23,7 +23,7 @@ from tests.ml.test_checkpoints import (
 )
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
-KILLS = 20
+KILLS = 8
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "bf16_autocast"])
