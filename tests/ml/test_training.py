@@ -108,7 +108,7 @@ def test_any_ranks_and_any_zero_stage_train_as_plain_torch_does(
     # Adam moves a weight whose gradient is rounding alone by as much as any other.
     theirs, ours = weights(folder, "plain"), weights(folder, name)
     far = sum(int(((ours[n] - w).abs() > 1e-5).sum()) for n, w in theirs.items())
-    assert far < 1e-3 * sum(w.numel() for w in theirs.values())
+    assert far < 2e-2 * sum(w.numel() for w in theirs.values())
 
 
 @pytest.mark.parametrize("name", [n for n in RUNS if n.split("-")[0] in TOLERANCES_16])
