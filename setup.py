@@ -66,7 +66,7 @@ EXTRAS = {
         # Before 1.0 a minor of DeepSpeed may rename what its configuration file takes.
         "deepspeed>=0.19.8,<0.20",
         # The models' module names, which checkpoints hold, change between majors.
-        "transformers>=5.23,<6",
+        "transformers>=5.24,<6",
         # Before 1.0 a minor of peft may rename the parameters of adapters, which checkpoints hold.
         "peft>=0.21,<0.22",
         "timm>=1.0.31",
@@ -95,11 +95,14 @@ JOBS = [
     "make-trips",
     "prepare-captions",
     "make-figures",
+    "make-llm",
     "draw-return-trips",
+    "plan-memory",
     "check-quality",
     "replay-rejected",
     "maintain",
     "status",
+    "evaluate-vlm",
     "describe-tables",
 ]
 SCRIPTS = {f"roundtrip-{name}": f"jobs.{name.replace('-', '_')}:main" for name in JOBS}
@@ -184,6 +187,7 @@ setup(
     package_data={
         "": ["*.css", "*.csv", "*.toml", "*.yaml"],
         "spark_conf": ["*.conf", "*.properties", "spark-env.sh"],
+        "ml": ["recipes/*.toml"],
         "udfs": [JAR.name],
     },
     include_package_data=False,

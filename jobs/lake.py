@@ -226,7 +226,7 @@ class Lake:
 
     def set_properties(self, table: Table, properties: Mapping[str, str]) -> None:
         """Set table properties; keys and values are quoted, never trusted as SQL."""
-        pairs = ", ".join(f"{_quoted(k)} = {_quoted(v)}" for k, v in properties.items())
+        pairs = ", ".join(f"{quoted(k)} = {quoted(v)}" for k, v in properties.items())
         alter = f"ALTER TABLE {self._sql_name(table)} SET TBLPROPERTIES ({pairs})"
         self._write(table, lambda: self.spark.sql(alter))
 
@@ -440,7 +440,8 @@ def _is_of_a_commit(path: Path) -> bool:
     return path.is_file() and not path.name.startswith(".")
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text as a literal of Spark's SQL."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 

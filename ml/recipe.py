@@ -118,11 +118,16 @@ class Lora(_Strict):
 
 
 class Tunings(_Strict):
-    """What of each part is trained."""
+    """What of each part is trained.
+
+    Below layer `llm_from_layer`, counted from 0, the language model stays frozen, and where that is
+    not 0 its embeddings do, too.
+    """
 
     encoder: Tuning = "frozen"
     fusion: Literal["frozen", "full"] = "full"
     llm: Tuning = "frozen"
+    llm_from_layer: Annotated[int, Field(ge=0)] = 0
 
 
 class Stage(_Strict):
@@ -132,7 +137,9 @@ class Stage(_Strict):
     `global_batch` examples make a step, whatever the number of processes; `micro_batch` of them
     are in memory at a time on each. `image_dropout` is the share of examples whose image is
     withheld in training. `precision`: `bf16` and `fp16` hold weights in 16 bits with fp32 masters;
-    `bf16_autocast` holds fp32 weights and computes in bf16. A step whose loss or gradient is not
+    `bf16_autocast` holds fp32 weights and computes in bf16. `keep_frozen_bytes` of host memory, on
+    each process, keep what frozen parts make of an image or a text, so that it is computed once and
+    not in every epoch. A step whose loss or gradient is not
     finite is skipped; `most_skipped` in a row end the run.
     """
 
@@ -157,6 +164,7 @@ class Stage(_Strict):
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     precision: Literal["fp32", "bf16", "fp16", "bf16_autocast"] = "bf16"
     gradient_checkpointing: bool = False
+    keep_frozen_bytes: Annotated[int, Field(ge=0)] = 0
     zero_stage: Literal[0, 1, 2, 3] = 2
     offload_optimizer: Literal["none", "cpu", "nvme"] = "none"
     offload_parameters: Literal["none", "cpu", "nvme"] = "none"
@@ -175,9 +183,11 @@ class Stage(_Strict):
             )
         if self.offload_parameters != "none" and self.zero_stage != 3:
             raise ValueError("offload_parameters needs zero_stage 3")
+        if self.keep_frozen_bytes and self.zero_stage == 3:
+            raise ValueError("keep_frozen_bytes needs a zero_stage of 0, 1 or 2")
         if self.offload_optimizer != "none" and self.zero_stage == 0:
             raise ValueError("offload_optimizer needs a zero_stage of 1, 2 or 3")
-        if set(self.train.model_dump().values()) == {"frozen"}:
+        if {getattr(self.train, part) for part in PARTS} == {"frozen"}:
             raise ValueError("nothing is trained: encoder, fusion and llm are all frozen")
         return self
 

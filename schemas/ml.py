@@ -11,14 +11,21 @@ from pyspark.sql.types import ArrayType, MapType
 from schemas.figures import one_of
 from schemas.table import BIGINT, BOOLEAN, DOUBLE, INT, STRING, TIMESTAMP, Column, Table
 
-CONTROLS = ("image", "blank", "swapped", "majority", "retrieval")
-"""What a question was answered with: its image, a blank one, another question's; or without the
-model: the most frequent answer, the answer of the most similar training question."""
+MODEL_CONTROLS = ("image", "blank", "no_image", "swapped")
+"""What the model was shown with a question: its image, a gray one, none, one of another group."""
+CONTROLS = (*MODEL_CONTROLS, "majority", "retrieval")
+"""The same; or without the model: the most frequent answer among the training questions of the
+type, the answer of the most similar training question."""
 
 _RUN_ID = Column("run_id", STRING, "training run, see ml.runs", nullable=False)
 _CHECKPOINT = Column("checkpoint", STRING, "stage and step of the weights", nullable=False)
 _SPLIT_BY = Column("split_by", STRING, "split, published_split or fold", nullable=False)
-_SPLIT = Column("split", STRING, "the rows evaluated: test, or a fold's number", nullable=False)
+_SPLIT = Column(
+    "split",
+    STRING,
+    "the rows evaluated: test, or a fold's number; test[:100] where they were cut",
+    nullable=False,
+)
 
 ML_RUNS = Table(
     name="ml.runs",
@@ -86,22 +93,29 @@ PREDICTIONS = Table(
         Column("table_version", BIGINT, "of gold.vqa_examples", nullable=False),
         _SPLIT_BY,
         _SPLIT,
-        Column("control", STRING, "image, blank, swapped, majority or retrieval", nullable=False),
+        Column("control", STRING, f"one of {', '.join(CONTROLS)}", nullable=False),
         Column("example_id", BIGINT, "see gold.vqa_examples", nullable=False),
         Column("image_id", BIGINT, "see gold.vqa_examples"),
-        Column("shown_image_id", BIGINT, "the image given; null: none"),
+        Column("shown_image_id", BIGINT, "the image given; null: none, or a gray one"),
         Column("question", STRING, "as asked", nullable=False),
         Column("answer", STRING, "the truth", nullable=False),
         Column("prediction", STRING, "what was answered", nullable=False),
+        Column(
+            "confidence",
+            DOUBLE,
+            "geometric mean of the probabilities that the model gave the answer's tokens",
+            "0 to 1",
+        ),
         Column("closed", BOOLEAN, "see gold.vqa_examples", nullable=False),
         Column("question_type", STRING, "see gold.vqa_examples"),
         Column("modality", STRING, "see gold.vqa_examples"),
-        Column("strict", DOUBLE, "closed: 1 where the answer is the truth, else 0"),
+        Column("strict", DOUBLE, "closed: 1 where the answer begins with the truth, else 0"),
         Column("substring", DOUBLE, "closed: 1 where the truth is in the answer, as published"),
         Column("recall", DOUBLE, "open: words of the truth that the answer has", "0 to 1"),
+        Column("precision", DOUBLE, "open: words of the answer that the truth has", "0 to 1"),
         Column("f1", DOUBLE, "open: harmonic mean of precision and recall of words", "0 to 1"),
         Column("exact", DOUBLE, "open: 1 where both are the same after normalising"),
-        Column("bleu", DOUBLE, "open: BLEU of the answer", "0 to 1"),
+        Column("bleu", DOUBLE, "open: sentence BLEU, see ml/evaluation/scores.py", "0 to 1"),
         Column("at", TIMESTAMP, "when", "UTC", nullable=False),
     ),
     key=("run_id", "checkpoint", "split_by", "split", "control", "example_id"),
@@ -115,17 +129,29 @@ SCORES = Table(
     columns=(
         _RUN_ID,
         _CHECKPOINT,
+        Column("table_name", STRING, "the table evaluated", nullable=False),
         Column("table_version", BIGINT, "of the table evaluated", nullable=False),
         _SPLIT_BY,
         _SPLIT,
-        Column("control", STRING, "as in ml.predictions; `minus` two of them", nullable=False),
-        Column("metric", STRING, "as in ml.predictions; perplexity, recall_at_k", nullable=False),
-        Column("group", STRING, "all, or the column that rows are grouped by", nullable=False),
+        Column(
+            "control",
+            STRING,
+            "as in ml.predictions; a difference is named as `image minus blank`",
+            nullable=False,
+        ),
+        Column(
+            "metric",
+            STRING,
+            "as in ml.predictions; score: strict if closed, else f1; of captions: perplexity, "
+            "log_likelihood of a token (of differences), image_to_text_recall_at_1 and the like",
+            nullable=False,
+        ),
+        Column("group", STRING, "all, modality or question_type", nullable=False),
         Column("value", STRING, "the group's value; all: all", nullable=False),
-        Column("n", BIGINT, "questions, or captions", nullable=False),
+        Column("n", BIGINT, "questions; captions; of recall_at_k the pool", nullable=False),
         Column("score", DOUBLE, "the mean", nullable=False),
         Column("low", DOUBLE, "lower end of the 95 % bootstrap interval, by image"),
-        Column("high", DOUBLE, "its upper end"),
+        Column("high", DOUBLE, "its upper end; null: fewer than two images"),
         Column("at", TIMESTAMP, "when", "UTC", nullable=False),
     ),
     key=("run_id", "checkpoint", "split_by", "split", "control", "metric", "group", "value"),
@@ -134,28 +160,49 @@ SCORES = Table(
 
 LEADERBOARD = Table(
     name="ml.leaderboard",
-    comment="The prototypes compared: one row for each run evaluated, the best first.",
+    comment=(
+        "The prototypes compared, the best first. A prototype is a recipe but for its seed and "
+        "fold: its folds are put together, and each question's score is the mean of the seeds."
+    ),
     columns=(
-        Column("place", INT, "1: the best by closed and open score together", nullable=False),
-        _RUN_ID,
-        Column("recipe", STRING, "name of the recipe", nullable=False),
-        _CHECKPOINT,
+        Column("place", INT, "1: the best score on the same rows", nullable=False),
+        Column("prototype", STRING, "hash of the recipe but for seed, fold, name", nullable=False),
+        Column("recipe", STRING, "name of the recipe, or what its names have in common"),
+        Column("runs", ArrayType(STRING, False), "training runs, see ml.runs", nullable=False),
+        Column("table_version", BIGINT, "of gold.vqa_examples, evaluated", nullable=False),
         _SPLIT_BY,
-        _SPLIT,
+        Column("splits", ArrayType(STRING, False), "the rows evaluated", nullable=False),
+        Column("seeds", INT, "different seeds among the runs", nullable=False),
+        Column("questions", BIGINT, "different ones", nullable=False),
+        Column("score", DOUBLE, "mean of strict (closed) and f1 (open) of all", "0 to 1"),
+        Column("score_low", DOUBLE, "lower end of its 95 % bootstrap interval, by image"),
+        Column("score_high", DOUBLE, "upper end of its interval"),
+        Column("seed_deviation", DOUBLE, "standard deviation of the score between seeds"),
         Column("closed_strict", DOUBLE, "closed questions, strict", "0 to 1"),
         Column("closed_low", DOUBLE, "lower end of its interval"),
         Column("closed_high", DOUBLE, "upper end of its interval"),
         Column("open_f1", DOUBLE, "open questions, F1 of words", "0 to 1"),
         Column("open_low", DOUBLE, "lower end of its interval"),
         Column("open_high", DOUBLE, "upper end of its interval"),
-        Column("over_blank", DOUBLE, "mean score with the image minus with a blank one"),
-        Column("over_swapped", DOUBLE, "mean score with the image minus with another one"),
-        Column("over_majority", DOUBLE, "mean score minus that of the most frequent answer"),
+        *(
+            Column(f"over_{control}{end}", DOUBLE, text)
+            for control in CONTROLS[1:]
+            for end, text in (
+                ("", f"score minus that of the control {control}"),
+                ("_low", "lower end of its interval, paired"),
+                ("_high", "upper end of its interval"),
+            )
+        ),
+        Column("behind_first", DOUBLE, "score of the first minus this one's, same questions"),
+        Column("behind_low", DOUBLE, "lower end of its interval; not above 0: not told apart"),
+        Column("behind_high", DOUBLE, "upper end of its interval"),
+        Column("parameters", BIGINT, "of the whole model"),
         Column("trained_parameters", BIGINT, "of the last stage"),
-        Column("seconds", DOUBLE, "of training", "s"),
-        Column("peak_bytes", BIGINT, "largest memory of a rank", "bytes"),
+        Column("processes", INT, "world size, the largest of the runs"),
+        Column("seconds", DOUBLE, "wall time of training, mean of the runs", "s"),
+        Column("peak_bytes", BIGINT, "largest memory of a rank, of all runs", "bytes"),
         Column("tables_in", MapType(STRING, BIGINT), "version of each table trained from"),
         Column("at", TIMESTAMP, "when it was compared", "UTC", nullable=False),
     ),
-    key=("run_id", "split_by", "split"),
+    key=("prototype", "table_version", "split_by"),
 )

@@ -53,10 +53,7 @@ def save_artefact(
         (made / _FACTS).write_text(
             json.dumps(dict(facts), indent=1, sort_keys=True), encoding="utf-8"
         )
-        config = config_of(recipe.model.llm)
-        if hasattr(config, "quantization_config"):
-            del config.quantization_config
-        config.save_pretrained(made / "llm")
+        config_of(recipe.model.llm).save_pretrained(made / "llm")
         processor_of(recipe.model).tokenizer.save_pretrained(made / "llm")
         (made / "encoder").mkdir()
         for file in config_files(recipe.model.encoder):

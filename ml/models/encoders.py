@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -162,8 +163,8 @@ _OPEN_CLIP_CONFIG = "open_clip_config.json"
 
 def _timm(name: str, image_px: int) -> TimmEncoder:
     if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('.')[0][:8]}*")[:3]
-        hint = f"; near are {', '.join(near)}" if near else ""
+        near = get_close_matches(name, timm.list_models(), 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
         raise UsageError(f"encoder.name: timm knows no {name!r}{hint}")
     default = timm.get_pretrained_cfg(name)
     sized: dict[str, Any] = {"img_size": image_px} if default and default.fixed_input_size else {}
@@ -217,10 +218,12 @@ def _hugging_face(path: Path, load: bool) -> nn.Module:
     if config.model_type in ("vit", "deit", "beit"):
         pooling = {"add_pooling_layer": False}
     if load:
-        return model_class.from_pretrained(
-            path, config=config, local_files_only=True, dtype=torch.float32, **pooling
-        )
-    make = getattr(model_class, "from_config", model_class._from_config)
+        given = {"local_files_only": True, "output_loading_info": True} | pooling
+        made, found = model_class.from_pretrained(path, config=config, dtype=torch.float32, **given)
+        if found["missing_keys"]:  # the library would take random ones
+            raise UsageError(f"encoder.weights: {path} lacks {sorted(found['missing_keys'])[0]}")
+        return made
+    make = model_class.from_config if model_class is transformers.AutoModel else model_class
     return make(config, **pooling)
 
 

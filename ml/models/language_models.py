@@ -16,6 +16,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     Cache,
+    GgufConfig,
     PretrainedConfig,
     PreTrainedModel,
 )
@@ -57,20 +58,27 @@ def build_language_model(
         config = config_of(llm)
         config.dtype = dtype
         with no_init_weights():
-            made = AutoModelForCausalLM.from_config(config, dtype=dtype)
+            made: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)
         made.tie_weights()
     else:
         folder = located(llm.path, "llm.path")
-        gguf = {"gguf_file": llm.gguf_file} if llm.gguf_file else {}
+        gguf: dict[str, Any] = {}
+        if llm.gguf_file:
+            whole = GgufConfig(dequantize=True)  # packed weights cannot be trained
+            gguf = {"gguf_file": llm.gguf_file, "quantization_config": whole}
         try:
-            made = AutoModelForCausalLM.from_pretrained(
-                folder, local_files_only=True, dtype=dtype, **gguf
+            load_whole: Any = AutoModelForCausalLM.from_pretrained
+            made, found = load_whole(
+                folder, local_files_only=True, dtype=dtype, output_loading_info=True, **gguf
             )
         except (OSError, ValueError) as e:
             raise UsageError(f"llm.path: {folder} holds no model that loads: {e}") from e
+        if found["missing_keys"]:  # the library would take random ones
+            raise UsageError(
+                f"llm.path: {folder} lacks {', '.join(sorted(found['missing_keys'])[:3])}"
+            )
         if llm.gguf_file:
-            # The weights are no longer quantised; with this left in, they cannot be saved.
-            del made.config.quantization_config
+            made.hf_quantizer = None  # a model like any other now; with it, it could not be saved
     kind = made.config.model_type
     if any(getattr(made.config, name, None) not in (None, 1.0) for name in _SCALES_LOGITS):
         raise UsageError(f"llm: {kind} changes its logits after its last layer: not supported")
@@ -96,6 +104,13 @@ def layers_of(llm: PreTrainedModel) -> nn.ModuleList:
     """The layers, of an architecture that `run_layers` knows."""
     base: Any = llm.base_model
     return base.h if llm.config.model_type == "bloom" else base.layers
+
+
+def embeddings_of(llm: PreTrainedModel) -> list[nn.Module]:
+    """What `embedded` calls."""
+    base: Any = llm.base_model
+    norms = [base.word_embeddings_layernorm] if llm.config.model_type == "bloom" else []
+    return [llm.get_input_embeddings(), *norms]
 
 
 def embedded(llm: PreTrainedModel, input_ids: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from ml.models.language_models import KNOWN_LAYERS, can_run_layers, embeddings_of, layers_of
 from ml.models.vision_language_model import VisionLanguageModel
 from ml.recipe import PARTS, Lora, Part, Stage
 from pipelines.errors import UsageError
@@ -28,11 +30,14 @@ def tune(model: VisionLanguageModel, stage: Stage) -> None:
         how = getattr(stage.train, part)
         if how == "full":
             _merge(module)
+        below = _below(model, stage.train.llm_from_layer) if part == "llm" else []
         if how == "lora" and not _adapters(module):
-            _inject(module, part, stage.lora, model.seed)
+            _inject(module, part, stage.lora, model.seed, below)
         for name, value in module.named_parameters():
             is_adapter = ".lora_" in name  # in the names that peft gives
             value.requires_grad_(how == "full" or (how == "lora" and is_adapter))
+        for lower in below:
+            lower.requires_grad_(False)
     model.train(model.training)
 
 
@@ -55,6 +60,21 @@ def parameter_groups(model: VisionLanguageModel, stage: Stage) -> list[dict[str,
     return groups
 
 
+def _below(model: VisionLanguageModel, layer: int) -> list[nn.Module]:
+    """The embeddings and the layers below one of the language model's; nothing below the first."""
+    if layer == 0:
+        return []
+    if not can_run_layers(model.llm.config):
+        raise UsageError(
+            f"train.llm_from_layer is for {', '.join(KNOWN_LAYERS)}, not for "
+            f"{model.llm.config.model_type}: leave it out"
+        )
+    layers = layers_of(model.llm)
+    if layer >= len(layers):
+        raise UsageError(f"train.llm_from_layer is {layer}, and the llm has {len(layers)} layers")
+    return [*embeddings_of(model.llm), *layers[:layer]]
+
+
 def _dimensions(parameter: Tensor) -> int:
     """Of the whole parameter, where ZeRO-3 holds a part of it as a vector."""
     return len(getattr(parameter, "ds_shape", parameter.shape))
@@ -64,8 +84,14 @@ def _adapters(module: nn.Module) -> list[BaseTunerLayer]:
     return [m for m in module.modules() if isinstance(m, BaseTunerLayer)]
 
 
-def _inject(module: Any, part: Part, lora: Lora, seed: int) -> None:
-    linear = [name for name, m in module.named_modules() if isinstance(m, nn.Linear)]
+def _inject(
+    module: Any, part: Part, lora: Lora, seed: int, below: Sequence[nn.Module] = ()
+) -> None:
+    """New adapters on the linear layers that are not in `below`."""
+    out = {m for lower in below for m in lower.modules()}
+    linear = [
+        name for name, m in module.named_modules() if isinstance(m, nn.Linear) and m not in out
+    ]
     if part == "llm":  # the head is the embedding again, and large
         head = module.get_output_embeddings()
         linear = [name for name in linear if module.get_submodule(name) is not head]

@@ -15,11 +15,13 @@ from ml import recipe
 from ml.batch import IGNORED, Batch
 from ml.models.encoders import Encoder, build_encoder
 from ml.models.fusions import Fusion, GatedCrossAttention, build_fusion
+from ml.models.kept_outputs import KeptOutputs, key_of
 from ml.models.language_models import (
     KNOWN_LAYERS,
     build_language_model,
     can_run_layers,
     embedded,
+    embeddings_of,
     finished,
     layers_of,
     positions,
@@ -55,6 +57,21 @@ class VisionLanguageModel(nn.Module):
         self.eos_id = eos_id
         self.seed = seed
         self._checkpointed = False
+        self._features_kept: KeptOutputs | None = None
+        self._texts_kept: KeptOutputs | None = None
+
+    def keep_frozen_outputs(self, most_bytes: int) -> None:
+        """In training, compute what is not trained once for each image and each text.
+
+        Of `most_bytes` of host memory the features of images and the states of texts have half
+        each. Not under ZeRO-3, where all ranks have to call the same modules; nothing is kept of
+        what is trained. To be called anew whenever what is trained has changed.
+        """
+        self._features_kept = self._texts_kept = None
+        if not _is_trained(self.encoder):
+            self._features_kept = KeptOutputs(most_bytes // 2)
+        if self.enter_layer and not self._is_lower_trained():
+            self._texts_kept = KeptOutputs(most_bytes // 2)
 
     def forward(self, batch: Batch) -> Tensor:
         """The sum over the label tokens of their cross-entropy in nats, float32, no dimensions.
@@ -115,9 +132,21 @@ class VisionLanguageModel(nn.Module):
 
     def _features(self, pixels: Tensor) -> Tensor:
         """What the fusion reads: of image tokens the tokens themselves, else features."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and _is_trained(self.encoder)):
-            features = self.encoder(pixels.to(next(self.encoder.parameters()).dtype))
+        pixels = pixels.to(next(self.encoder.parameters()).dtype)
+        if self._features_kept is not None and self.training:
+            keys = [key_of(image) for image in pixels]
+            rows = self._features_kept.of(
+                keys, lambda missing: list(self._encoded(pixels[missing]))
+            )
+            features = torch.stack([row.to(pixels.device) for row in rows])
+        else:
+            features = self._encoded(pixels)
         return features if isinstance(self.fusion, GatedCrossAttention) else self.fusion(features)
+
+    def _encoded(self, pixels: Tensor) -> Tensor:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and _is_trained(self.encoder)):
+            encoded: Tensor = self.encoder(pixels)
+            return encoded
 
     def _text_states(
         self,
@@ -146,13 +175,34 @@ class VisionLanguageModel(nn.Module):
             hidden = llm.get_input_embeddings()(input_ids)
             hidden = torch.cat([image.to(hidden.dtype), hidden], dim=1) if is_first else hidden
             return self._whole(hidden, keys, cache)[:, -length:]
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self._is_lower_trained()):
-            hidden = embedded(llm, input_ids)
-            hidden = run_layers(llm, hidden, text, 0, self.enter_layer, cache=cache)
+        if self._texts_kept is not None and self.training and cache is None:
+            hidden = self._kept_lower(input_ids, text, self._texts_kept)
+        else:
+            hidden = self._lower(input_ids, text, cache)
         if is_first:
             hidden = torch.cat([image.to(hidden.dtype), hidden], dim=1)
         hidden = run_layers(llm, hidden, keys, self.enter_layer, len(layers_of(llm)), cache=cache)
         return finished(llm, hidden[:, -length:])
+
+    def _lower(self, input_ids: Tensor, text: Tensor, cache: Cache | None) -> Tensor:
+        """Embeddings and the layers below the one where image tokens enter."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self._is_lower_trained()):
+            hidden = embedded(self.llm, input_ids)
+            return run_layers(self.llm, hidden, text, 0, self.enter_layer, cache=cache)
+
+    def _kept_lower(self, input_ids: Tensor, text: Tensor, kept: KeptOutputs) -> Tensor:
+        """The same, text by text; zeros in the padding, which nobody looks at."""
+
+        def compute(missing: list[int]) -> list[Tensor]:
+            states = self._lower(input_ids[missing], text[missing], None)
+            return [states[i, text[row]] for i, row in enumerate(missing)]
+
+        keys = [key_of(ids[mask]) for ids, mask in zip(input_ids, text, strict=True)]
+        rows = [row.to(input_ids.device) for row in kept.of(keys, compute)]
+        hidden = rows[0].new_zeros((*input_ids.shape, rows[0].shape[-1]))
+        for i, row in enumerate(rows):
+            hidden[i, text[i]] = row
+        return hidden
 
     def _whole(self, hidden: Tensor, keys: Tensor, cache: Cache | None) -> Tensor:
         """All layers, as the library runs them."""
@@ -181,7 +231,7 @@ class VisionLanguageModel(nn.Module):
 
     def _is_lower_trained(self) -> bool:
         """Whether something below the layer where image tokens enter has a gradient."""
-        lower = [self.llm.get_input_embeddings(), *layers_of(self.llm)[: self.enter_layer]]
+        lower = [*embeddings_of(self.llm), *layers_of(self.llm)[: self.enter_layer]]
         return self.enter_layer == 0 or any(_is_trained(module) for module in lower)
 
 

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import BPE
-from tokenizers.trainers import BpeTrainer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from ml import recipe
 from ml.batch import IGNORED, Batch
+from ml.models.made_llm import trained_tokenizer
 
 TEXTS = (
     "Question: is there a fracture in the left lung? Answer: yes",
@@ -45,17 +43,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 def tiny_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer of `TEXTS`, saved: <pad> is 0, </s> is 1."""
-    bpe = Tokenizer(BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=["<pad>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe.train_from_iterator(TEXTS, trainer)
-    made = PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<pad>", eos_token="</s>")
+    made = trained_tokenizer(TEXTS, VOCABULARY)
     made.save_pretrained(folder)
     return made
 

@@ -1,0 +1,1 @@
+"""How good a model is: scores of answers, their intervals, and what they are compared with."""
