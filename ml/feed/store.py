@@ -11,6 +11,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -111,7 +112,8 @@ def _keep(path: Path, write: Callable[[str], object]) -> None:
         write(str(partial))
         partial.replace(path)
     except OSError as e:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise UsageError(
             f"the cache cannot be written: {e}; make room in {path.parents[1]}, or give another"
         ) from e

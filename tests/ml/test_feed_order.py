@@ -56,7 +56,7 @@ def test_a_larger_table_is_mixed_a_window_at_a_time(group_bytes: int, window: in
     assert 0.97 * expected < np.mean(in_batch) < 1.4 * expected
     # No more row groups are near a batch than two windows have.
     near = [len(of.groups_near(i)) for i in range(len(batches))]
-    assert np.mean(near) == pytest.approx(window, rel=0.1)
+    assert window <= np.mean(near) < 1.5 * window
     assert max(near) <= 2 * window
     # Windows are other row groups in each epoch.
     assert of.groups_near(0) != of.groups_near(len(batches) + 1)
