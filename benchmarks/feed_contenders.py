@@ -1,0 +1,124 @@
+"""The project's feed, and decoding alone, each in a process of its own.
+
+    python -m benchmarks.feed_contenders WHAT TABLE ORDER CORES
+
+WHAT: encoded (a rank's examples as they are stored), decoded (batches of the whole feed), and for
+comparison pass (row groups one after another, no order), decode-threads and decode-processes (the
+images are in memory, nothing else is done). Prints what `timed_pass` measured as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from benchmarks.feed_pass import BATCH, SEED, SIDE_PX, Batches, in_batches, pixels, timed_pass
+from ml.feed import Feed, open_table
+from ml.feed.encoded import EncodedExamples
+from ml.feed.examples import Column
+from ml.feed.index import index_of
+from ml.recipe import Data, Stage
+
+
+class _Processor:
+    """The peers' way from an image to pixels, and a real tokenizer."""
+
+    def __init__(self, texts: list[str]) -> None:
+        bpe = Tokenizer(models.BPE())
+        bpe.pre_tokenizer = pre_tokenizers.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=400, special_tokens=["</s>"], show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        )  # fmt: skip
+        bpe.train_from_iterator(texts, trainer)
+        self.tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="</s>")
+        self.pad_id = self.eos_id = 0
+        self.image_px = SIDE_PX
+
+    def image(self, content: bytes) -> torch.Tensor:
+        made: torch.Tensor = pixels(content)
+        return made
+
+
+def encoded(table: Path) -> Batches:
+    """One epoch of a world of one, in global batches."""
+    pinned = open_table(table)
+    index = index_of(pinned, Data(), "train")
+    with ThreadPoolExecutor(4) as readers:
+        examples = EncodedExamples(pinned, index, ("text",), readers, seed=SEED, global_batch=BATCH)
+        for step in examples.read(0, len(index) // BATCH):
+            yield list(zip(step.example_ids, step.images, strict=True))
+
+
+def one_after_another(table: Path) -> Batches:
+    """Every row group once, in the table's order."""
+    pinned = open_table(table)
+    for number in range(len(pinned.files)):
+        for group in range(pinned.footer(number).num_row_groups):
+            read = pinned.read_group(number, group, ("example_id", "image"))
+            ids, images = (Column(read[name]) for name in ("example_id", "image"))
+            yield [(ids[row], images[row]) for row in range(len(read))]
+
+
+def decoded(table: Path) -> Batches:
+    """One epoch of the whole feed: pixels, token ids, labels."""
+    stage = Stage.model_validate(
+        {
+            "name": "pass",
+            "data": "captions",
+            "template": "describe",
+            "epochs": 1,
+            "global_batch": BATCH,
+            "micro_batch": BATCH,
+        }
+    )
+    processor = _Processor(["An image of the chest and its number."])
+    feed = Feed(open_table(table), stage=stage, data=Data(), processor=processor, seed=SEED)
+    for step in feed:
+        for batch in step.batches:
+            yield list(zip(batch.example_ids, batch.pixels, strict=True))
+
+
+def _in_memory(table: Path) -> list[bytes]:
+    return [bytes(image) for batch in one_after_another(table) for _, image in batch]
+
+
+def _decode_alone(what: str, table: Path, order: Path, cores: int) -> dict[str, float]:
+    images = _in_memory(table)
+    if what == "decode-threads":
+        with ThreadPoolExecutor(cores) as threads:
+            return timed_pass(lambda: in_batches(enumerate(threads.map(pixels, images))), order)
+    with get_context("spawn").Pool(cores, torch.set_num_threads, (1,)) as processes:
+        processes.map(len, images[:cores])  # they have started
+        return timed_pass(
+            lambda: in_batches(enumerate(processes.imap(_decoded_there, images, BATCH))), order
+        )
+
+
+def _decoded_there(content: bytes) -> bytes:
+    """Decoded, but not sent back."""
+    return bytes(len(pixels(content)))
+
+
+def main() -> int:
+    what, table, order, cores = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+    torch.set_num_threads(1)
+    ways = {"encoded": encoded, "decoded": decoded, "pass": one_after_another}
+    if what in ways:
+        told = timed_pass(lambda: ways[what](table), order)
+    else:
+        told = _decode_alone(what, table, order, cores)
+    print(json.dumps(told))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
