@@ -20,7 +20,7 @@ TRIPS_PER_DAY ?= 400000
 SPARK := source spark-conf/env.sh &&
 PYTEST := $(SPARK) python -m pytest
 
-.PHONY: help setup demo test test-fast test-faults check bench bench-captions docs schedule scala wheel lock clean
+.PHONY: help setup demo demo-vlm test test-fast test-faults check bench bench-captions docs schedule scala wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ setup: ## .venv with everything that jobs, tests and checks need
 demo: ## a day's return trips as demo/return_trips.html; TRIPS=path takes your files
 	@$(PYTHON) bootstrap.py run
 	@$(SPARK) PYTHON=python TRIPS="$(TRIPS)" TRIPS_PER_DAY="$(TRIPS_PER_DAY)" bash demo.sh
+
+demo-vlm: ## two small prototypes trained from made figures, as demo/vlm/leaderboard.html
+	@$(PYTHON) bootstrap.py ml
+	@$(SPARK) PYTHON=python bash demo-vlm.sh
 
 test: setup ## all tests but those that kill processes over and over
 	@$(PYTEST) -m "not faults"

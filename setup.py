@@ -97,6 +97,7 @@ JOBS = [
     "make-figures",
     "make-llm",
     "draw-return-trips",
+    "plan-memory",
     "check-quality",
     "replay-rejected",
     "maintain",
@@ -186,6 +187,7 @@ setup(
     package_data={
         "": ["*.css", "*.csv", "*.toml", "*.yaml"],
         "spark_conf": ["*.conf", "*.properties", "spark-env.sh"],
+        "ml": ["recipes/*.toml"],
         "udfs": [JAR.name],
     },
     include_package_data=False,

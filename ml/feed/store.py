@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -24,15 +25,19 @@ from pipelines.errors import UsageError
 
 
 class Store:
-    """Files below a table's folder. `identity` tells tables apart in a cache that they share."""
+    """Files below a table's folder; `sizes` are their bytes by path."""
 
-    def __init__(self, table: DeltaTable, cache_dir: Path | None = None) -> None:
+    def __init__(
+        self, table: DeltaTable, sizes: Mapping[str, int], cache_dir: Path | None = None
+    ) -> None:
         uri = urlsplit(table.table_uri)
         self._local = Path(unquote(uri.path)) if uri.scheme in ("", "file") else None
         self._remote: pafs.FileSystem | None = None
         self._cache: Path | None = None
         if self._local is None:
-            handler = DeltaStorageHandler.from_table(table._table, table._storage_options)
+            # Where it knows no size it asks for it, and holds Python's lock until the answer.
+            options = table._storage_options
+            handler = DeltaStorageHandler.from_table(table._table, options, dict(sizes))
             self._remote = pafs.PyFileSystem(handler)
             if cache_dir is not None:
                 self._cache = cache_dir / str(table.metadata().id)
@@ -59,8 +64,8 @@ class Store:
     def read_group(self, path: str, group: int, columns: Sequence[str]) -> pa.Table:
         """Columns of a row group; bytes and texts with offsets of 64 bits, for it may be large."""
         kept = self._kept(path, f"{group}-{_digest(*columns)}.arrow")
-        if kept is not None and kept.exists():
-            return _mapped(kept)
+        if kept is not None and (found := _mapped(kept)) is not None:
+            return found
         with self._open(path) as source:
             file = pq.ParquetFile(
                 source,
@@ -99,16 +104,16 @@ def _digest(*words: str) -> str:
     return hashlib.sha256("\0".join(words).encode()).hexdigest()[:32]
 
 
-def _keep(path: Path, write: object) -> None:
+def _keep(path: Path, write: Callable[[str], object]) -> None:
     """Write a file of the cache under another name first: whoever sees it sees all of it."""
-    assert callable(write)
     partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(str(partial))
         partial.replace(path)
     except OSError as e:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise UsageError(
             f"the cache cannot be written: {e}; make room in {path.parents[1]}, or give another"
         ) from e
@@ -119,5 +124,9 @@ def _write(rows: pa.Table, path: str) -> None:
         writer.write_table(rows)
 
 
-def _mapped(path: Path) -> pa.Table:
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+def _mapped(path: Path) -> pa.Table | None:
+    """What was kept; None where nothing was, or a machine that went down left a part of it."""
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return None

@@ -73,13 +73,16 @@ class PinnedTable:
         """
         self.check_columns(columns)
         with self._reading(number):
-            path = self.files[number].path
-            there = set(self.footer(number).schema.to_arrow_schema().names)
-            read = self.store.read_group(path, group, [c for c in columns if c in there])
-            rows = self.footer(number).row_group(group).num_rows
-            for name in (c for c in columns if c not in there):
-                read = read.append_column(name, pa.nulls(rows, self.schema.field(name).type))
-            return read.select(columns)
+            footer = self.footer(number)
+            there = [c for c in columns if c in set(footer.schema.to_arrow_schema().names)]
+            read = self.store.read_group(self.files[number].path, group, there) if there else {}
+            rows = footer.row_group(group).num_rows
+            return pa.table(
+                {
+                    c: read[c] if c in there else pa.nulls(rows, self.schema.field(c).type)
+                    for c in columns
+                }
+            )
 
     def check_columns(self, columns: Sequence[str]) -> None:
         """Raises UsageError that names the columns which the table lacks."""
@@ -140,13 +143,14 @@ def open_table(
         raise UsageError(f"{text}: tables with delta.columnMapping.mode are not read")
     if metadata.partition_columns:
         raise UsageError(f"{text} is partitioned by {', '.join(metadata.partition_columns)}")
+    files = _files_of(table)
     return PinnedTable(
         text,
         table.version(),
         str(metadata.id),
         with_large_offsets(pa.schema(table.schema().to_arrow())),
-        _files_of(table),
-        Store(table, cache_dir),
+        files,
+        Store(table, {file.path: file.bytes for file in files}, cache_dir),
     )
 
 

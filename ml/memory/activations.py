@@ -55,6 +55,10 @@ class LiveBytes(TorchDispatchMode):
         """A tensor from before, which is not to be counted."""
         self._known.add(tensor.untyped_storage()._cdata)
 
+    def holds(self, tensor: Tensor) -> None:
+        """A tensor from before, which counts from now on."""
+        self._add(tensor)
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(made):

@@ -82,9 +82,9 @@ class Sharding:
 class States:
     """Bytes of one rank; `device` is the GPU, or the process where there is none.
 
-    `gradients` are those after backward and before the step, `accumulating` what is more of them
-    before that. `buckets` is the buffer that gradients are reduced in, `gathered` what ZeRO-3 has
-    whole at a time, `stepping` what comes and goes inside the optimiser's step.
+    `gradients` are those after backward and before the step, `accumulating` what there is more of
+    them between micro-batches. `buckets` is the buffer that gradients are reduced in, `gathered`
+    what ZeRO-3 has whole at a time, `stepping` the most that is added inside the optimiser's step.
     """
 
     weights: int
@@ -114,15 +114,20 @@ def states(counts: Counts, sharding: Sharding, buckets: Buckets) -> States:
     has_masters = stage >= 1 or w == 2
 
     weights = -(-total // n) * w if stage == 3 else total * w
-    whole = min(counts.whole_below(buckets.persistence_threshold) * w, total * w)
-    gradients = (shard if stage >= 1 else trained) * w
+    whole = counts.whole_below(buckets.persistence_threshold) * w
+    gradients = mine * w
     masters = mine * FP32_BYTES if has_masters else 0
     moments = mine * MOMENTS_BYTES
-    accumulating = trained * w if stage == 1 and sharding.accumulation > 1 else 0
-    bucket = min(buckets.reduce, trained) if stage == 0 else buckets.reduce
+    accumulating = (trained - shard) * w if stage == 1 and sharding.accumulation > 1 else 0
+    bucket = 0 if stage == 0 else buckets.reduce * w
     gathered = min(buckets.max_live + buckets.prefetch, total) * w + whole if stage == 3 else 0
-    # The fp32 gradients that the step works on, and Adam's temporary of the same size.
-    stepping = mine * FP32_BYTES * (2 if has_masters else 1)
+    # Adam works on fp32 gradients, with two temporaries of what it changes at a time: of one
+    # parameter without ZeRO, of the whole partition with it, whose gradients are free by then in
+    # stages 1 and 2.
+    if stage == 0:
+        stepping = (trained * FP32_BYTES if has_masters else 0) + counts.largest_trained * 8
+    else:
+        stepping = 12 * shard + (bucket if stage == 3 else -gradients)
     host = nvme = 0
 
     if sharding.offload_optimizer != "none":
@@ -151,7 +156,7 @@ def states(counts: Counts, sharding: Sharding, buckets: Buckets) -> States:
         masters=masters,
         moments=moments,
         accumulating=accumulating,
-        buckets=bucket * w,
+        buckets=bucket,
         gathered=gathered,
         stepping=stepping,
         host=host,

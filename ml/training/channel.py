@@ -1,11 +1,11 @@
 """What the driver and the guards of ranks on other machines say to each other.
 
 One TCP connection from each guard, on which each message is a JSON object in a line. A guard sends
-`{"token": ..., "start": 17}` first, then `{"rank": 0, "line": "text"}` for what its rank prints,
-`{"failed": 1}` where its rank failed, and `{"beat": 1}` when it has nothing to say. The driver
-answers the first with `{"attempt": 0}`, a beat with a beat, and sends `{"stop": 1}` to all guards
-of the same start when one rank has failed. Training does not depend on the connection: a guard that
-lost it opens it anew, and what its rank printed is in the executor's own log as well.
+`{"token": "..."}` first, then `{"rank": 0, "line": "text"}` for what its rank prints, and
+`{"failed": 1}` where its rank failed, or `{"beat": 1}` when it has nothing to say. The driver
+answers a beat with a beat, and sends `{"stop": 1}` to all when one rank has failed. Training does
+not depend on the connection: a guard that lost it opens it anew, and what its rank printed is in
+the executor's own log as well.
 
 It takes the place of Spark's log streaming (pyspark.ml.torch.log_communication), which cuts a line
 at 4 000 characters, loses its place in the stream where a message comes in two pieces, ends the
@@ -51,13 +51,20 @@ class DriverChannel:
         self._listener = socket.create_server((bind, 0))
         self.address = Address(host, self._listener.getsockname()[1], secrets.token_hex(16))
         self._lock = threading.Lock()
-        self._starts: list[int] = []
-        self._failed: set[int] = set()
-        self._guards: dict[socket.socket, int] = {}
+        self._guards: set[socket.socket] = set()
+        self._stopped = False
         threading.Thread(target=self._accept, daemon=True).start()
 
+    def stop(self) -> None:
+        """Have all ranks stopped: those of the guards that are there, and of those to come."""
+        with self._lock:
+            self._stopped = True
+            for guard in self._guards:
+                with suppress(OSError):
+                    _send(guard, {"stop": 1})
+
     def close(self) -> None:
-        """Listen no more, and cut all connections."""
+        """Listen no more, and cut all connections. The ranks go on."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in accept()
         self._listener.close()
@@ -81,43 +88,34 @@ class DriverChannel:
             token = hello.get("token") if isinstance(hello, dict) else None
             if not secrets.compare_digest(str(token).encode(), self.address.token.encode()):
                 return
-            start = int(hello["start"])
             with self._lock:
-                if start not in self._starts:
-                    self._starts.append(start)
-                _send(connection, {"attempt": self._starts.index(start)})
-                if start in self._failed:
+                if self._stopped:
                     _send(connection, {"stop": 1})
-                self._guards[connection] = start
+                self._guards.add(connection)
             try:
                 while line := lines.readline(_LONGEST_BYTES):
-                    self._take(json.loads(line), connection, start)
+                    self._take(json.loads(line), connection)
             finally:
                 with self._lock:
-                    del self._guards[connection]
+                    self._guards.discard(connection)
 
-    def _take(self, message: dict[str, Any], connection: socket.socket, start: int) -> None:
+    def _take(self, message: dict[str, Any], connection: socket.socket) -> None:
         if "line" in message:
             self._show(f"[rank {message['rank']}] {message['line']}")
         elif "beat" in message:
             with self._lock:
                 _send(connection, {"beat": 1})
         elif "failed" in message:
-            with self._lock:
-                self._failed.add(start)
-                for guard in [g for g, of in self._guards.items() if of == start]:
-                    with suppress(OSError):
-                        _send(guard, {"stop": 1})
+            self.stop()
 
 
 class Link:
     """A guard's end. It never keeps a rank waiting, and no failure of it becomes the rank's."""
 
-    def __init__(self, address: Address, start: int, rank: int) -> None:
+    def __init__(self, address: Address, rank: int) -> None:
         self.stop = threading.Event()
         """Set when the driver said that all ranks are to end."""
         self._address = address
-        self._start = start
         self._rank = rank
         self._messages: queue.Queue[dict[str, Any]] = queue.Queue(_LINES_AHEAD)
         self._left_out = 0
@@ -149,7 +147,7 @@ class Link:
     def _talk(self) -> None:
         message = None
         while True:
-            with suppress(OSError), connected(self._address, self._start) as connection:
+            with suppress(OSError), _connected(self._address) as connection:
                 threading.Thread(target=self._listen, args=(connection,), daemon=True).start()
                 if self._left_out:
                     text = f"({self._left_out} lines are in the executor's log alone)"
@@ -174,19 +172,12 @@ class Link:
             connection.shutdown(socket.SHUT_RDWR)  # or the next message would be sent and lost
 
 
-def connected(address: Address, start: int) -> socket.socket:
+def _connected(address: Address) -> socket.socket:
     """A connection to the driver that has introduced itself. Raises OSError."""
     connection = socket.create_connection((address.host, address.port), timeout=_SILENCE_S)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    _send(connection, {"token": address.token, "start": start})
+    _send(connection, {"token": address.token})
     return connection
-
-
-def attempt_of(address: Address, start: int) -> int:
-    """How many starts the driver had seen before this one; 0 where it cannot be reached."""
-    with suppress(OSError, ValueError), connected(address, start) as connection:
-        return int(json.loads(connection.makefile("rb").readline())["attempt"])
-    return 0
 
 
 def _send(connection: socket.socket, message: dict[str, Any]) -> None:

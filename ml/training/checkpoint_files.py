@@ -75,7 +75,7 @@ class HostCopy:
         for name, t in ordered:
             start, end = header[name]["data_offsets"]
             copy = self._memory[start:end].view(t.dtype).view(t.shape)
-            copy.copy_(t.detach(), non_blocking=True)
+            copy.copy_(t.detach(), non_blocking=on_gpu)
         if on_gpu:
             torch.cuda.synchronize()
 
@@ -90,7 +90,7 @@ class HostCopy:
                 chunk = data[start : start + _CHUNK]
                 f.write(chunk)
                 checksum = zlib.crc32(chunk, checksum)
-            _to_disk(f.fileno())
+            os.fsync(f.fileno())
         return len(head) + self.bytes, checksum
 
 
@@ -100,7 +100,7 @@ def write_json(path: Path, content: Any) -> None:
     with temporary.open("w", encoding="utf-8") as f:
         json.dump(content, f)
         f.flush()
-        _to_disk(f.fileno())
+        os.fsync(f.fileno())
     temporary.replace(path)
 
 
@@ -108,13 +108,9 @@ def sync_folder(folder: Path) -> None:
     """Makes the names in a folder outlast a crash of the machine."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        _to_disk(descriptor)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _to_disk(descriptor: int) -> None:
-    os.fsync(descriptor)
 
 
 def index_name(rank: int) -> str:

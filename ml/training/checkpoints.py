@@ -84,7 +84,7 @@ class Checkpointer:
         """Starts to write a checkpoint; between two optimiser steps, on all ranks.
 
         Waits for the write before. `name` becomes the folder's name; a checkpoint of that name is
-        replaced. `state` is JSON and comes back from `load`; that of rank 0 counts.
+        replaced. `state` comes back from `load` as JSON gives it back; that of rank 0 counts.
         Raises CheckpointFailed for the write before, UsageError for what cannot be saved.
         """
         self.wait()
@@ -101,7 +101,7 @@ class Checkpointer:
             manifest = _json(manifest)
             tensors, index = _content(engine, self._carried)
             self._copy.take(tensors)
-        except (UsageError, OSError) as e:
+        except Exception as e:  # all ranks have to hear of it, or they would wait for this one
             error = e
         try:
             _agree(error)
@@ -129,13 +129,13 @@ class Checkpointer:
         self._writing = self._finishing = None
         try:
             _agree(_failure(writing, self._partial))
+            _agree(_failure(finishing, self._partial))
         except CheckpointFailed:
             self._abandoned.set()
             if finishing is not None:
                 finishing.join()
             self._remove(self._partial)
             raise
-        _agree(_failure(finishing, self._partial))
 
     def _finish(self, partial: Path, name: str, manifest: dict[str, Any], world: int) -> None:
         """Waits until all ranks have written; then makes the checkpoint whole and drops old ones.
@@ -310,7 +310,14 @@ def _differences(here: dict[str, Any], saved: dict[str, Any], kept: Collection[s
                 and mine[n]["fingerprint"] != theirs[n]["fingerprint"]
             ],
         ),
-        ("buffers differ", sorted(here["buffers"].items() ^ saved["buffers"].items())),
+        (
+            "buffers of another shape",
+            sorted(
+                name
+                for name in here["buffers"].keys() | saved["buffers"].keys()
+                if here["buffers"].get(name) != saved["buffers"].get(name)
+            ),
+        ),
     ]
     phrases = [f"{what}: {_listed(names)}" for what, names in found if names]
     rates, wanted = len(here["learning_rates"]), len(saved["learning_rates"])
@@ -445,7 +452,7 @@ def _failure(task: _Task | None, partial: Path) -> CheckpointFailed | None:
         return None
     free = shutil.disk_usage(partial.parent).free
     return CheckpointFailed(
-        f"checkpoint {partial.name.removesuffix(files.PARTIAL)} was not written: {task.error} "
+        f"checkpoint {partial.name.removesuffix(files.PARTIAL)} failed: {task.error} "
         f"({free / 1e9:.1f} GB free in {partial.parent}); the one before is whole"
     )
 

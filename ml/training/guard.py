@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import signal
 import subprocess
@@ -31,6 +32,8 @@ from ml.training.channel import Address, Link
 _POLL_S = 0.05
 _GRACE_S = 3.0
 """From SIGTERM to SIGKILL. A rank that waits for a peer in a collective may not hear the first."""
+_INTERRUPTED_GRACE_S = 60.0
+"""The same where a user interrupts, and all ranks can still end their step and save."""
 _TELL_WITHIN_S = 5.0
 _PIECE_CHARACTERS = 1 << 20
 """A longer line is passed on in pieces of so many, for it has to be held in memory."""
@@ -59,14 +62,15 @@ def guarded(
     environment: Mapping[str, str],
     *,
     may_go_on: Callable[[], bool],
-    channel: tuple[Address, int] | None = None,
+    channel: Address | None = None,
     echo: bool = True,
 ) -> list[Outcome]:
     """Run a command once for each of `ranks` under a guard; return when all have ended.
 
     `ranks` holds what is added to `environment` for each, RANK among it. The ranks are stopped
-    once `may_go_on`, which is asked every second, says no. `channel` is where the driver listens
-    and the number of this start; `echo` shows what ranks print on this process's standard error.
+    once `may_go_on`, which is asked every second, says no; a KeyboardInterrupt gives them a minute
+    to end by themselves. `channel` is where the driver listens; `echo` shows what ranks print on
+    this process's standard error.
     Raises RuntimeError where the guard itself was killed.
     """
     task = {
@@ -93,6 +97,11 @@ def guarded(
                 given = None
             if not may_go_on():
                 process.terminate()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_INTERRUPTED_GRACE_S + 2)
+        raise
     finally:
         if process.poll() is None:
             process.terminate()
@@ -169,28 +178,30 @@ def last_words(lines: Sequence[str]) -> str:
 
 
 def _watch(task: Mapping[str, Any]) -> list[Outcome]:
-    told_to_stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    told_to_stop, interrupted = threading.Event(), threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: told_to_stop.set())
     # All processes first and threads after: a fork takes along what other threads have locked.
     ranks = [_Rank(task["command"], environment) for environment in task["ranks"]]
     link = None
     if task["channel"]:
-        address, start = task["channel"]
-        link = Link(Address(*address), start, ranks[0].number)
+        link = Link(Address(*task["channel"]), ranks[0].number)
     show = _shower(sys.stderr if task["echo"] else None, link)
     for rank in ranks:
         rank.read(show)
 
-    kill_at: float | None = None
+    kill_at = math.inf
     while [r for r in ranks if not r.has_ended()]:
         failed = any(r.ended_at is not None and r.process.returncode for r in ranks)
         gone = os.getppid() != task["parent"]
         asked = told_to_stop.is_set() or (link is not None and link.stop.is_set())
-        if kill_at is None and (failed or gone or asked):
-            kill_at = time.monotonic() + _GRACE_S
-            _stop(ranks, signal.SIGTERM)
-        elif kill_at is not None and time.monotonic() > kill_at:
+        if failed or gone or asked or interrupted.is_set():
+            grace = _GRACE_S if failed or gone or asked else _INTERRUPTED_GRACE_S
+            if kill_at == math.inf:
+                _stop(ranks, signal.SIGTERM)
+            kill_at = min(kill_at, time.monotonic() + grace)
+        if time.monotonic() > kill_at:
             _stop(ranks, signal.SIGKILL)
         time.sleep(_POLL_S)
     if link is not None:

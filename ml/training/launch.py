@@ -3,8 +3,8 @@
 pyspark's TorchDistributor, with its start of processes replaced: a rank that fails ends the job
 with that rank's error and exit code, no rank outlives what started it, and `LOCAL_RANK` is right
 wherever Spark put the tasks. The ranks are plain processes of `python -m MODULE` under a guard
-(`ml.training.guard`), without torchrun between: its part, to agree on an address and to start anew,
-is Spark's here, and importing torch once more for it takes seconds.
+(`ml.training.guard`), without torchrun between: Spark's barrier agrees on an address, and importing
+torch once more takes seconds.
 
 docs/training-launch.md says what happens when. This is the one module of `ml/` that knows Spark.
 """
@@ -19,7 +19,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -30,7 +30,7 @@ from pyspark.errors import PySparkException
 from pyspark.ml.torch.distributor import TorchDistributor, _get_gpus_owned
 from pyspark.sql import SparkSession
 
-from ml.training.channel import Address, DriverChannel, attempt_of
+from ml.training.channel import Address, DriverChannel
 from ml.training.guard import Outcome, guarded
 from pipelines.errors import UsageError
 
@@ -38,6 +38,9 @@ Mode = Literal["local", "cluster"]
 
 _SLOTS_WITHIN_S = 30.0
 """Executors of an application that has just started register within so long, as Spark has it."""
+_SLOTS_AGAIN_WITHIN_S = 600.0
+"""A lost executor has been replaced within so long; Spark waits as long for a barrier stage."""
+_LOSSES = ("ExecutorLostFailure", "Python worker exited unexpectedly", "the guard of the ranks")
 _UNHEARD = "a rank failed, and the driver could not be told:"
 _FROM_THE_DRIVER = ("HF_HUB_OFFLINE", "MODELS")
 # A training process has no Spark in it, and no key to one.
@@ -72,9 +75,12 @@ def launch(
 
     `local` starts them on the driver's machine, `cluster` one in each task of a barrier stage. Each
     has RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, for
-    `torch.distributed.init_process_group()`, and ROUNDTRIP_ATTEMPT, which counts from 0 how often
-    Spark started the stage; `env` is added to their environment. With GPUs a rank has one, which is
-    `cuda:LOCAL_RANK`; without, it sees none.
+    `torch.distributed.init_process_group()`; `env` is added to their environment. With GPUs a rank
+    has one, which is `cuda:LOCAL_RANK`; without, it sees none.
+
+    Where the cluster loses an executor, or Spark's Python in it, all ranks are started anew, with
+    ROUNDTRIP_ATTEMPT one higher than the 0 of the first start; so often as Spark would try a stage
+    (spark.stage.maxConsecutiveAttempts, 4). A rank that failed by itself is not tried again.
 
     Raises RankFailed; UsageError where there are too few slots or GPUs, or the cluster is set up so
     that a barrier stage cannot run on it.
@@ -110,23 +116,19 @@ class _Launcher(TorchDistributor):
     def _run_here(self, input_params: Mapping[str, Any], module: str, *args: str) -> None:
         """All ranks on this machine. TorchDistributor has set CUDA_VISIBLE_DEVICES."""
         n = self.num_processes
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES") if self.use_gpu else ""
+        threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // n))}
         with closing(_hold_a_port()) as held:
             outcomes = guarded(
                 _command(module, args),
                 [{"RANK": str(r), "LOCAL_RANK": str(r)} for r in range(n)],
                 _environment(
-                    {
-                        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // n)),
-                        **os.environ,
-                    },
-                    {
-                        **_process_group(n, "127.0.0.1", held.getsockname()[1]),
-                        "LOCAL_WORLD_SIZE": str(n),
-                        "ROUNDTRIP_ATTEMPT": "0",
-                    },
-                    visible,
-                    self._env,
+                    threads | dict(os.environ),
+                    {"ROUNDTRIP_ATTEMPT": "0", **self._env},
+                    os.environ["CUDA_VISIBLE_DEVICES"] if self.use_gpu else "",
+                    WORLD_SIZE=n,
+                    LOCAL_WORLD_SIZE=n,
+                    MASTER_ADDR="127.0.0.1",
+                    MASTER_PORT=held.getsockname()[1],
                 ),
                 may_go_on=self._spark_is_there,
             )
@@ -147,53 +149,64 @@ class _Launcher(TorchDistributor):
         spark_dataframe: None,
         *args: str,
     ) -> None:
-        """One rank in each task of a barrier stage."""
+        """One rank in each task of a barrier stage; the stage again where an executor is lost.
+
+        Spark itself tries a barrier stage again only where a shuffle follows it.
+        """
         self._check_encryption()
+        conf = self.spark.sparkContext.getConf()
+        attempts = int(conf.get("spark.stage.maxConsecutiveAttempts", "4"))
+        for attempt in range(attempts):
+            try:
+                return raise_failure(self._run_stage(train_object, args, attempt))
+            except (Py4JError, PySparkException) as e:
+                if failure := _failure_in(str(e)):
+                    raise failure from e
+                if attempt + 1 == attempts or not any(loss in str(e) for loss in _LOSSES):
+                    raise
+                _show("an executor was lost: all ranks are started anew")
+            check_cluster(self.spark, self.num_processes, self.use_gpu, _SLOTS_AGAIN_WITHIN_S)
+
+    def _run_stage(self, module: str, args: tuple[str, ...], attempt: int) -> list[Outcome]:
         context = self.spark.sparkContext
         conf = context.getConf()
         host = conf.get("spark.driver.host") or "localhost"
         try:
             channel = DriverChannel(host, conf.get("spark.driver.bindAddress", host), _show)
         except OSError as e:
-            _show(
-                f"what the ranks print is in the executors' logs alone: no port to listen on: {e}"
-            )
             channel = None
+            _show(f"the executors' logs alone have what ranks print: no port to listen on: {e}")
         kept = {name: os.environ[name] for name in _FROM_THE_DRIVER if name in os.environ}
+        on_local_master = self.is_spark_local_master
         work = _Work(
-            module=train_object,
+            module=module,
             args=args,
-            processes=self.num_processes,
-            env={**kept, **self._env},
-            gpus_here=_get_gpus_owned(self.spark)
-            if self.use_gpu and self.is_spark_local_master
-            else None,
+            env={**kept, **self._env, "ROUNDTRIP_ATTEMPT": str(attempt)},
             use_gpu=self.use_gpu,
-            channel=None if channel is None else channel.address,
+            gpus=_get_gpus_owned(self.spark) if self.use_gpu and on_local_master else None,
+            channel=channel.address if channel else None,
             # On a local master the tasks' standard error is the driver's.
-            echo=channel is None or not self.is_spark_local_master,
+            echo=channel is None or not on_local_master,
         )
         tasks = context.parallelize(range(self.num_processes), self.num_processes).barrier()
         try:
-            with nullcontext() if channel is None else closing(channel):
-                outcomes = tasks.mapPartitions(partial(_run_rank, work)).collect()
-        except (Py4JError, PySparkException) as e:
-            if (failure := _failure_in(str(e))) is None:
-                raise
-            raise failure from e
-        raise_failure(outcomes)
+            outcomes: list[Outcome] = tasks.mapPartitions(partial(_run_rank, work)).collect()
+            return outcomes
+        finally:
+            if channel is not None:
+                channel.stop()  # should Spark have ended the stage before the ranks
+                channel.close()
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What a task of the barrier stage has to know."""
+    """What a task of the barrier stage has to know. `gpus` are the driver's, on a local master."""
 
     module: str
     args: tuple[str, ...]
-    processes: int
     env: Mapping[str, str]
     use_gpu: bool
-    gpus_here: Sequence[str] | None
+    gpus: Sequence[str] | None
     channel: Address | None
     echo: bool
 
@@ -201,48 +214,40 @@ class _Work:
 def _run_rank(work: _Work, _: Iterable[int]) -> Iterator[Outcome]:
     """Run this task's rank to its end, and give its outcome when all ranks have ended.
 
-    A rank that fails does not fail its task, or Spark would start the stage again for an error in
-    the program. What does fail tasks, and has Spark start anew, is the loss of an executor or of
-    its Python: then not all tasks come to the last `allGather`, whatever became of their ranks.
+    A rank that fails does not fail its task. So a stage that comes to its end tells how the program
+    ended; one that does not has lost an executor or its Python, whatever became of the other ranks,
+    whose connections then break.
     """
     context = BarrierTaskContext.get()
     rank = context.partitionId()
     gpu = None
     if work.use_gpu:
-        gpu = work.gpus_here[rank] if work.gpus_here else _get_gpus_owned(context)[0]
+        gpu = work.gpus[rank] if work.gpus else _get_gpus_owned(context)[0]
     with closing(_hold_a_port()) as held:
-        start = context.taskAttemptId()
-        mine = {
-            "gpu": gpu,
-            "port": held.getsockname()[1],
-            "start": start,
-            "attempt": attempt_of(work.channel, start) if rank == 0 and work.channel else 0,
-        }
-        everyone = [json.loads(said) for said in context.allGather(json.dumps(mine))]
-        first = everyone[0]
+        said = context.allGather(json.dumps([held.getsockname()[1], gpu]))
+        ports, gpus = zip(*map(json.loads, said), strict=True)
         addresses = [info.address for info in context.getTaskInfos()]
-        place = places(addresses, [e["gpu"] for e in everyone])[rank]
+        place = places(addresses, gpus)[rank]
         parent = os.getppid()
         (outcome,) = guarded(
             _command(work.module, work.args),
             [{"RANK": str(rank), "LOCAL_RANK": str(place.local_rank)}],
             _environment(
                 os.environ,  # Spark has set OMP_NUM_THREADS to the task's cores
-                {
-                    **_process_group(work.processes, _host(addresses[0]), first["port"]),
-                    "LOCAL_WORLD_SIZE": str(place.local_world_size),
-                    "ROUNDTRIP_ATTEMPT": str(first["attempt"]),
-                },
-                place.visible_gpus if work.use_gpu else "",
                 work.env,
+                place.visible_gpus or "",
+                WORLD_SIZE=len(addresses),
+                LOCAL_WORLD_SIZE=place.local_world_size,
+                MASTER_ADDR=_host(addresses[0]),
+                MASTER_PORT=ports[0],
             ),
             # Spark's daemon, or the executor, started this Python and may be gone.
             may_go_on=lambda: os.getppid() == parent,
-            channel=(work.channel, first["start"]) if work.channel else None,
+            channel=work.channel,
             echo=work.echo,
         )
     if outcome.exit_code and not outcome.stopped and not outcome.heard:
-        # The driver cannot be told to stop the others. Spark can, and starts anew after that.
+        # The driver cannot be told to stop the others. Spark stops them where a task fails.
         raise RuntimeError(f"{_UNHEARD} {json.dumps(outcome)}")
     context.allGather()
     yield outcome
@@ -254,7 +259,7 @@ class Place:
 
     local_rank: int
     local_world_size: int
-    visible_gpus: str | None
+    visible_gpus: str
 
 
 def places(addresses: Sequence[str], gpus: Sequence[str | None]) -> list[Place]:
@@ -271,7 +276,7 @@ def places(addresses: Sequence[str], gpus: Sequence[str | None]) -> list[Place]:
     for rank, machine in enumerate(machines):
         ranks = [r for r, other in enumerate(machines) if other == machine]
         visible = [gpu for r in ranks if (gpu := gpus[r]) is not None]
-        found.append(Place(ranks.index(rank), len(ranks), ",".join(visible) or None))
+        found.append(Place(ranks.index(rank), len(ranks), ",".join(visible)))
     return found
 
 
@@ -345,7 +350,7 @@ def raise_failure(outcomes: Sequence[Outcome]) -> None:
     if failed:
         first = min(failed, key=lambda o: (o.exit_code > 0, o.ended_at))
         raise RankFailed(first.rank, first.exit_code, first.error)
-    if any(o.stopped for o in outcomes):
+    if any(o.exit_code for o in outcomes):
         raise RuntimeError("the ranks were stopped from outside, or Spark ended before them")
 
 
@@ -386,40 +391,26 @@ def _hold_a_port() -> socket.socket:
     return held
 
 
-def _process_group(world_size: int, address: str, port: int) -> dict[str, str]:
-    return {
-        "WORLD_SIZE": str(world_size),
-        "MASTER_ADDR": address,
-        "MASTER_PORT": str(port),
-    }
-
-
 def _command(module: str, args: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", module, *args]
 
 
 def _environment(
-    base: Mapping[str, str],
-    group: Mapping[str, str],
-    visible_gpus: str | None,
-    given: Mapping[str, str],
+    inherited: Mapping[str, str], given: Mapping[str, str], visible_gpus: str, **group: object
 ) -> dict[str, str]:
-    """The environment of ranks: what is inherited, what is given, and what makes them a group."""
-    inherited = {k: v for k, v in base.items() if not k.startswith(_OF_SPARK)}
-    if visible_gpus is not None:
-        inherited["CUDA_VISIBLE_DEVICES"] = visible_gpus
-    if not visible_gpus:
-        inherited.setdefault("DS_ACCELERATOR", "cpu")
+    """The environment of the ranks. `group` is what makes them a process group."""
     # Spark puts --py-files on this process's path, not into its environment.
     path = [given["PYTHONPATH"]] if "PYTHONPATH" in given else []
     path += [folder for folder in sys.path if folder]
     return {
         "PYTHONFAULTHANDLER": "1",  # a crash in C leaves a traceback as well
-        **inherited,
+        **({} if visible_gpus else {"DS_ACCELERATOR": "cpu"}),
+        **{k: v for k, v in inherited.items() if not k.startswith(_OF_SPARK)},
+        "CUDA_VISIBLE_DEVICES": visible_gpus,
         **given,
-        **group,
         "PYTHONPATH": os.pathsep.join(path),
         "PYTHONUNBUFFERED": "1",
+        **{name: str(value) for name, value in group.items()},
     }
 
 

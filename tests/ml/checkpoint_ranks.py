@@ -8,6 +8,7 @@ than what they do. Results go to the files that the plan names.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -19,7 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import deepspeed
+import deepspeed.ops
+import deepspeed.runtime.zero.muon.muon_optimizer  # each engine imports it, for seconds
 import torch
+from deepspeed.ops.adam import DeepSpeedCPUAdam
 from torch import Tensor, nn
 from torch import distributed as dist
 
@@ -42,8 +46,12 @@ class Run:
     save: tuple[str, ...] = ()  # names of checkpoints
     more_steps: int = 0  # after the last
     seed: int = 0
+    models: str | None = None  # folder of models: a vision-language model instead of Tiny
+    fusion: str = "mlp_projector"
+    tunings: dict[str, str] = field(default_factory=dict)  # of its parts
     dropout: float = 0.0
     width: int = 13
+    seen: int = 3  # elements of a buffer
     train: tuple[str, ...] = ("embedding", "norm", "middle", "head", "gate", "image")
     carried: tuple[str, ...] = ()
     keep: int = 2
@@ -55,7 +63,7 @@ class Run:
 class Tiny(nn.Module):
     """Odd sizes, which ZeRO pads; a single number; a frozen part; shared weights."""
 
-    def __init__(self, width: int, dropout: float) -> None:
+    def __init__(self, width: int, dropout: float, seen: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(37, width)
         self.image = nn.Conv2d(3, width, 3)
@@ -66,7 +74,7 @@ class Tiny(nn.Module):
         self.head = nn.Linear(width, 37, bias=True)
         self.head.weight = self.embedding.weight
         self.dropout = nn.Dropout(dropout)
-        self.register_buffer("seen", torch.zeros(3))
+        self.register_buffer("seen", torch.zeros(seen))
         self.register_buffer("positions", torch.arange(5.0), persistent=False)
 
     def forward(self, tokens: Tensor, pixels: Tensor) -> Tensor:
@@ -80,31 +88,53 @@ class Tiny(nn.Module):
         )
 
 
-def engine_of(run: Run, world: int) -> Any:
-    torch.manual_seed(run.seed)
-    model = Tiny(run.width, run.dropout)
+def tiny(run: Run) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """The model and its groups of parameters."""
+    model = Tiny(run.width, run.dropout, run.seen)
     for name, p in model.named_parameters():
         p.requires_grad_(name.split(".")[0] in run.train)
     trained = [p for p in model.parameters() if p.requires_grad]
+    matrices = [p for p in trained if p.dim() > 1]
+    vectors = [p for p in trained if p.dim() <= 1]
     groups = [
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": 0.1},
-        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+        {"params": matrices, "weight_decay": 0.1},
+        {"params": vectors, "weight_decay": 0.0},
     ]
+    return model, [group for group in groups if group["params"]]
+
+
+def vision_language(run: Run, models: Path) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """The same of a Bloom model of random weights, which shares its embedding with its head."""
+    from ml import recipe
+    from ml.models import build
+    from ml.models.tuning import parameter_groups, tune
+    from tests.ml.tiny_models import tiny_model
+
+    model = build(tiny_model(models, "bloom", run.fusion), seed=run.seed)
+    fields = {"name": "s", "data": "vqa", "template": "{question}", "steps": 1}
+    stage = recipe.Stage.model_validate({**fields, "train": run.tunings})
+    tune(model, stage)
+    return model, parameter_groups(model, stage)
+
+
+def engine_of(run: Run, world: int) -> Any:
+    torch.manual_seed(run.seed)
+    model, groups = vision_language(run, Path(run.models)) if run.models else tiny(run)
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": ROWS // world,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": 1.0,
         "zero_optimization": {"stage": run.stage, **run.zero},
-        "zero_force_ds_cpu_optimizer": False,
     }
-    optimizer: Any = torch.optim.AdamW([g for g in groups if g["params"]], lr=1e-2)
+    optimizer: Any = torch.optim.AdamW(groups, lr=1e-2)
     if run.offload:
+        optimizer = DeepSpeedCPUAdam(groups, lr=1e-2)
         config["zero_optimization"]["offload_optimizer"] = {"device": "cpu"}
     if run.precision == "bf16":
         config["bf16"] = {"enabled": True}
     elif run.precision == "fp16":
         # An initial scale that overflows: the scale is in motion when it is saved.
-        config["fp16"] = {"enabled": True, "initial_scale_power": 30, "loss_scale_window": 2}
+        config["fp16"] = {"enabled": True, "initial_scale_power": 17, "loss_scale_window": 2}
     elif run.precision == "bf16_autocast":
         config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
@@ -120,16 +150,31 @@ def train(engine: Any, steps: int) -> list[float]:
     mine = slice(rank * ROWS // world, (rank + 1) * ROWS // world)
     losses = []
     for _ in range(steps):
-        generator = torch.Generator().manual_seed(100 + engine.global_steps)
-        tokens = torch.randint(0, 37, (ROWS, 5), generator=generator)[mine]
-        pixels = torch.rand(ROWS, 3, 4, 4, generator=generator)[mine]
-        loss = engine(tokens, pixels)
+        seed = 100 + engine.global_steps
+        if isinstance(engine.module, Tiny):
+            generator = torch.Generator().manual_seed(seed)
+            tokens = torch.randint(0, 37, (ROWS, 5), generator=generator)[mine]
+            pixels = torch.rand(ROWS, 3, 4, 4, generator=generator)[mine]
+            loss = engine(tokens, pixels)
+        else:
+            loss = vision_language_loss(engine, seed, mine, world)
         engine.backward(loss)
         engine.step()
         total = loss.detach().float() / world
         dist.all_reduce(total)
         losses.append(float(total))
     return losses
+
+
+def vision_language_loss(engine: Any, seed: int, mine: slice, world: int) -> Tensor:
+    from tests.ml.tiny_models import tiny_batch
+
+    whole = tiny_batch(
+        (9, 5, 12) * (ROWS // 3), images=(True, False, True) * (ROWS // 3), seed=seed
+    )
+    rows = {name: getattr(whole, name)[mine] for name in whole.__dataclass_fields__}
+    loss: Tensor = engine(type(whole)(**rows)) * world / whole.label_tokens
+    return loss
 
 
 def weights_of(engine: Any) -> dict[str, list[float]]:
@@ -207,7 +252,13 @@ def rank_main(rank: int, group: dict[str, Any], meeting: str) -> None:
 
 
 def main(plan: str) -> int:
-    for number, group in enumerate(json.loads(Path(plan).read_text(encoding="utf-8"))):
+    groups = json.loads(Path(plan).read_text(encoding="utf-8"))
+    if any(run.get("models") for group in groups for run in group["engines"]):
+        import ml.models  # noqa: F401  # before there are ranks
+    # An all-reduce by shared memory, which DeepSpeed would first compile for a minute.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    gc.freeze()  # what was imported is no garbage, and ranks need not look through it
+    for number, group in enumerate(groups):
         ranks = []
         for rank in range(group["world"]):
             child = os.fork()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import simplejpeg
-from deltalake import write_deltalake
+from deltalake import WriterProperties, write_deltalake
 
 SIDE_PX = 32
 
@@ -18,13 +18,15 @@ def square(shade: int, side_px: int = SIDE_PX) -> bytes:
     return bytes(simplejpeg.encode_jpeg(pixels, quality=90))
 
 
-def write_vqa(folder: Path, count: int, *, files: int = 4, group_rows: int = 16) -> None:
+def write_vqa(
+    folder: Path, count: int, *, files: int = 4, group_rows: int = 16, side_px: int = SIDE_PX
+) -> None:
     """gold.vqa_examples: `count` questions about gray squares; example i is of shade 8 i % 256.
 
     Every tenth has no image. Splits: of ten examples 8 train, 1 validation, 1 test; folds i % 5.
     """
     ids = np.arange(count)
-    images = [None if i % 10 == 9 else square(8 * i % 256) for i in ids.tolist()]
+    images = [None if i % 10 == 9 else square(8 * i % 256, side_px) for i in ids.tolist()]
     split = np.array(["train"] * 8 + ["validation", "test"])[ids % 10]
     for file in range(files):
         mine = ids[file::files]
@@ -43,10 +45,5 @@ def write_vqa(folder: Path, count: int, *, files: int = 4, group_rows: int = 16)
                 "published_split": pa.array(split[mine]),
             }
         )
-        write_deltalake(str(folder), rows, mode="append", writer_properties=_groups_of(group_rows))
-
-
-def _groups_of(rows: int):  # type: ignore[no-untyped-def]
-    from deltalake import WriterProperties
-
-    return WriterProperties(max_row_group_size=rows)
+        groups = WriterProperties(max_row_group_size=group_rows)
+        write_deltalake(str(folder), rows, mode="append", writer_properties=groups)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -28,10 +29,12 @@ def environment(folder: Path) -> None:
 
 
 def fail(folder: Path, rank: str, how: str) -> None:
-    """One rank ends with exit code 7, or by an exception; the others wait for ever."""
+    """One rank ends with exit code 7, or by an exception, while the others wait for ever."""
     tell(folder, {"pid": os.getpid()})
     if int(rank) != RANK:
         time.sleep(1000)
+    while len(list(folder.glob("attempt*.json"))) < int(os.environ["WORLD_SIZE"]):
+        time.sleep(0.02)
     if how == "exit":
         sys.exit(7)
     raise ValueError(f"no such {how}")
@@ -42,6 +45,19 @@ def wait(folder: Path) -> None:
     child = subprocess.Popen(["sleep", "1000"])
     tell(folder, {"guard": os.getppid(), "pid": os.getpid(), "child": child.pid})
     child.wait()
+
+
+def end_late(folder: Path) -> None:
+    """Wait for ever, and when told to end do so by itself, after more than a moment."""
+
+    def end(number: int, frame: object) -> None:
+        time.sleep(5)
+        tell(folder, {"ended": True})
+        sys.exit()
+
+    signal.signal(signal.SIGTERM, end)
+    (folder / f"waits-{RANK}").touch()
+    time.sleep(1000)
 
 
 def wait_at_first(folder: Path) -> None:
@@ -79,5 +95,5 @@ def all_reduce(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    actions = (environment, fail, wait, wait_at_first, tick, say, all_reduce)
+    actions = (environment, fail, wait, end_late, wait_at_first, tick, say, all_reduce)
     {action.__name__: action for action in actions}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])

@@ -93,7 +93,8 @@ def test_global_batches_are_the_same_in_a_world_of_any_size(table: PinnedTable, 
         assert max(len(b.example_ids) for step in of_ranks for b in step.batches) <= 4
 
 
-@pytest.mark.parametrize(("done", "world"), [(7, 1), (16, 2), (23, 3)])
+# Epochs end within batches 17, 34 and 50: the first three starts are in the middle of one.
+@pytest.mark.parametrize(("done", "world"), [(7, 1), (16, 2), (23, 3), (34, 4), (50, 8)])
 def test_goes_on_with_the_next_example(table: PinnedTable, done: int, world: int) -> None:
     whole = [set(ids_of(step)) for step in feed(table)]
     ranks = [feed(table, rank=r, world=world, start=done * 24) for r in range(world)]
@@ -101,6 +102,7 @@ def test_goes_on_with_the_next_example(table: PinnedTable, done: int, world: int
     assert rest == whole[done:]
     (first, *_) = feed(table, start=done * 24)
     assert (first.number, first.examples_after) == (done + 1, (done + 1) * 24)
+    assert list(feed(table, start=60 * 24)) == []
 
 
 def test_a_batch_mixes_row_groups_and_pads_little(table: PinnedTable) -> None:
@@ -137,6 +139,15 @@ def test_validation_rows_come_once_in_order(table: PinnedTable) -> None:
     two = [list(feed(table, part="validation", rank=r, world=2)) for r in range(2)]
     assert sorted(i for steps in two for s in steps for i in ids_of(s)) == sorted(ids)
     assert len(two[0]) == len(two[1]) == len(steps)
+    assert steps[-1].examples_after == len(ids)
+    # 50 rows in batches of 24: the last two go to two of eight ranks, the others run on nothing.
+    eight = [list(feed(table, part="validation", rank=r, world=8)) for r in range(8)]
+    assert sorted(i for steps in eight for s in steps for i in ids_of(s)) == sorted(ids)
+    last = [of_rank[-1].batches for of_rank in eight]
+    assert [len(batches) for batches in last] == [1] * 8
+    assert sorted(len(b.input_ids) for (b,) in last) == [1] * 8
+    assert sum(b.label_tokens == 0 for (b,) in last) == 6
+    assert all(b.attention_mask.any() for (b,) in last)
     with pytest.raises(UsageError, match="folds have no validation"):
         feed(table, part="validation", data=Data(split_by="fold"))
 

@@ -121,7 +121,7 @@ def test_settings_that_rule_out_a_barrier_stage_are_named() -> None:
 
 def test_local_ranks_count_on_each_host() -> None:
     found = places(["a:1", "b:1", "a:2", "a:1"], [None] * 4)
-    assert found == [Place(0, 3, None), Place(0, 1, None), Place(1, 3, None), Place(2, 3, None)]
+    assert found == [Place(0, 3, ""), Place(0, 1, ""), Place(1, 3, ""), Place(2, 3, "")]
 
 
 def test_the_local_rank_is_the_position_of_the_own_gpu() -> None:
@@ -134,7 +134,7 @@ def test_the_local_rank_is_the_position_of_the_own_gpu() -> None:
 def test_containers_of_one_host_are_machines_of_their_own() -> None:
     found = places(["a:1", "a:2", "a:2"], ["0", "0", "1"])
     assert found == [Place(0, 1, "0"), Place(0, 2, "0,1"), Place(1, 2, "0,1")]
-    assert places(["[::1]:1", "[::1]:2"], [None, None])[1] == Place(1, 2, None)
+    assert places(["[::1]:1", "[::1]:2"], [None, None])[1] == Place(1, 2, "")
 
 
 def test_the_first_failure_is_the_one_that_is_told() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ml.training.channel import DriverChannel, Link, attempt_of
+from ml.training.channel import DriverChannel, Link
 from ml.training.guard import Outcome, guarded, last_words
 from tests.ml.ranks import IMPORTABLE, PROGRAM, alive, gone, told
 
@@ -29,9 +29,9 @@ def run(
     return guarded(
         [sys.executable, "-m", PROGRAM, *map(str, what)],
         [{"RANK": str(r)} for r in range(ranks)],
-        {**os.environ, **IMPORTABLE, "ROUNDTRIP_ATTEMPT": "0", "PYTHONUNBUFFERED": "1"},
+        {**os.environ, **IMPORTABLE, "WORLD_SIZE": str(ranks), "ROUNDTRIP_ATTEMPT": "0"},
         may_go_on=may_go_on,
-        channel=None if channel is None else (channel.address, 5),
+        channel=None if channel is None else channel.address,
     )
 
 
@@ -98,11 +98,11 @@ def test_ranks_end_when_they_may_not_go_on(tmp_path: Path) -> None:
     assert not alive(p for t in told(tmp_path, 2) for p in t.values())
 
 
-def started_by_another(folder: Path) -> subprocess.Popen[bytes]:
+def started_by_another(folder: Path, do: str = "wait") -> subprocess.Popen[bytes]:
     """A process that has started two ranks under a guard and waits for them."""
     program = (
         "from pathlib import Path; from tests.ml.test_launch_guard import run;"
-        f"run('wait', Path({str(folder)!r}))"
+        f"run({do!r}, Path({str(folder)!r}))"
     )
     return subprocess.Popen([sys.executable, "-c", program], env={**os.environ, **IMPORTABLE})
 
@@ -128,19 +128,27 @@ def test_an_interrupt_ends_parent_guard_and_ranks(tmp_path: Path) -> None:
     assert gone(p for r in ranks for p in r.values())
 
 
+def test_an_interrupt_lets_ranks_end_by_themselves(tmp_path: Path) -> None:
+    parent = started_by_another(tmp_path, "end_late")
+    until = time.monotonic() + 30
+    while len(list(tmp_path.glob("waits-*"))) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    parent.send_signal(signal.SIGINT)
+    assert parent.wait(30) != 0
+    assert told(tmp_path, 2, within_s=0) == [{"ended": True}] * 2
+
+
 def test_the_driver_hears_of_a_failure_and_stops_the_rest(
     tmp_path: Path, channel: DriverChannel
 ) -> None:
-    other = Link(channel.address, 5, 1)
-    of_another_start = Link(channel.address, 6, 1)
-    for link in (other, of_another_start):
-        link.line("here")
-        link.flush(5)
+    other = Link(channel.address, 1)
+    other.line("here")
+    other.flush(5)
+    assert not other.stop.is_set()
     (failed,) = run("fail", tmp_path, 0, "exit", ranks=1, channel=channel)
     assert (failed.exit_code, failed.stopped, failed.heard) == (7, False, True)
     assert other.stop.wait(5)
-    assert not of_another_start.stop.is_set()
-    late = Link(channel.address, 5, 2)
+    late = Link(channel.address, 2)
     assert late.stop.wait(5)
 
 
@@ -172,7 +180,7 @@ def test_a_failure_that_the_driver_cannot_hear_of_says_so(
 def test_a_cut_connection_is_opened_anew_and_loses_nothing(
     tmp_path: Path, channel: DriverChannel, shown: list[str]
 ) -> None:
-    link = Link(channel.address, 1, 0)
+    link = Link(channel.address, 0)
     for i in range(10):
         link.line(str(i))
         if i % 4 == 2:
@@ -188,16 +196,10 @@ def test_a_cut_connection_is_opened_anew_and_loses_nothing(
 
 
 def test_strangers_are_not_shown(channel: DriverChannel, shown: list[str]) -> None:
-    stranger = Link(channel.address._replace(token="guessed"), 1, 0)
+    stranger = Link(channel.address._replace(token="guessed"), 0)
     stranger.line("believe me")
-    friend = Link(channel.address, 1, 1)
+    friend = Link(channel.address, 1)
     friend.line(json.dumps({"as": "printed"}))
     friend.flush(5)
     assert not stranger.failed(1.5)
     assert shown == ['[rank 1] {"as": "printed"}']
-
-
-def test_attempts_are_counted(channel: DriverChannel) -> None:
-    assert [attempt_of(channel.address, start) for start in (40, 40, 42, 50, 42)] == [0, 0, 1, 2, 1]
-    channel.close()
-    assert attempt_of(channel.address, 60) == 0

@@ -1,0 +1,301 @@
+"""What ZeRO really holds, beside what the planner says: live storages of real processes.
+
+    python -m benchmarks.memory_states [--ranks 2 4]
+
+Each set-up trains a small model on so many processes. After the backward pass of the second step
+and before its optimiser step, every rank sums the storages of weights, gradients, masters and
+moments, each storage once, and of all tensors that are alive, so that nothing is overlooked. The
+peaks are of the bytes that live while the passes, and the optimiser's step, go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ml.memory.activations import LiveBytes
+from ml.memory.counts import counts_of
+from ml.memory.footprint import Devices, Setup, StagePlan
+from ml.memory.states import Precision, buckets_of
+from ml.memory.subject import Subject, switch_checkpointing
+
+ROOT = Path(__file__).resolve().parents[1]
+MICRO_BATCH, TOKENS = 4, 64
+VOCABULARY, HIDDEN, LAYERS = 4096, 256, 8
+
+
+@dataclass(frozen=True)
+class Case:
+    """A set-up to be measured; `tuning`: full, half (every second layer is frozen) or lora."""
+
+    zero_stage: int
+    precision: Precision = "bf16"
+    tuning: str = "full"
+    accumulation: int = 1
+
+
+PRECISIONS: tuple[Precision, ...] = ("bf16", "fp32")
+CASES = (
+    *(Case(stage, precision) for precision, stage in product(PRECISIONS, range(4))),
+    *(Case(stage, tuning=tuning) for tuning, stage in product(("half", "lora"), range(4))),
+    *(Case(stage, accumulation=2) for stage in range(4)),
+)
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """Of one rank. `held` is weights, gradients, masters and moments; `overlooked` what lives
+    beside them and the buckets."""
+
+    weights: int
+    gradients: int
+    masters: int
+    moments: int
+    held: int
+    buckets: int
+    overlooked: int
+    backward_peak: int
+    step_peak: int
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4])
+    args = parser.parse_args(argv)
+    print("MB a rank, measured and planned, and how far apart\n")
+    print(
+        "| ranks | ZeRO | weights | tuned | micro-batches | held | planned | | backward | "
+        "planned | | step | planned | |"
+    )
+    print("| ---: | ---: | --- | --- | ---: |" + " ---: |" * 9)
+    for ranks in args.ranks:
+        for case, measured in zip(CASES, measure(CASES, ranks), strict=True):
+            said = planned(case, ranks)
+            worst = [max(getattr(m, name) for m in measured) for name in said]
+            cells = (
+                f"{real / 1e6:.2f} | {plan / 1e6:.2f} | {plan / real - 1:+.1%}"
+                for real, plan in zip(worst, said.values(), strict=True)
+            )
+            print(
+                f"| {ranks} | {case.zero_stage} | {case.precision} | {case.tuning} | "
+                f"{case.accumulation} | {' | '.join(cells)} |",
+                flush=True,
+            )
+    return 0
+
+
+def planned(case: Case, ranks: int) -> dict[str, int]:
+    """What the planner says of a case."""
+    stage = StagePlan(
+        "measured",
+        lambda lora: _subject(case),
+        given=Setup(case.zero_stage, MICRO_BATCH, False),
+        precision=case.precision,
+        devices=Devices(ranks, 0),
+        rank_batch=MICRO_BATCH * case.accumulation,
+        micro_batches=[MICRO_BATCH],
+        example_bytes=0,
+        can_lora=False,
+    )
+    said = stage.footprint(stage.given)
+    return {"held": said.states.held, "backward_peak": said.backward, "step_peak": said.step}
+
+
+def measure(cases: Sequence[Case], ranks: int) -> list[list[Bytes]]:
+    """Every case in one start of `ranks` processes: for each, the bytes of each rank."""
+    with tempfile.TemporaryDirectory(prefix="memory-states-") as folder:
+        asked = Path(folder, "cases.json")
+        asked.write_text(json.dumps([asdict(case) for case in cases]))
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += [f"--nproc-per-node={ranks}", "-m", "benchmarks.memory_states_rank", folder]
+        environment = os.environ | {
+            "DS_ACCELERATOR": "cpu",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT),
+        }
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(f"the ranks failed:\n{done.stdout}\n{done.stderr}")
+        by_rank = [json.loads(Path(folder, f"{r}.json").read_text()) for r in range(ranks)]
+    return [[Bytes(**rank[i]) for rank in by_rank] for i in range(len(cases))]
+
+
+def rank_program(folder: Path) -> None:
+    """What each process does: every case, then its numbers to a file."""
+    import deepspeed
+
+    deepspeed.init_distributed("gloo")
+    cases = [Case(**fields) for fields in json.loads((folder / "cases.json").read_text())]
+    measured = [asdict(_measured(case)) for case in cases]
+    (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(measured))
+
+
+def _measured(case: Case) -> Bytes:
+    import deepspeed
+
+    before = _alive()  # of earlier cases, whose engines never quite go
+    model = _model(case, "cpu")
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": MICRO_BATCH,
+        "gradient_accumulation_steps": case.accumulation,
+        "gradient_clipping": 1.0,
+        "zero_optimization": {
+            "stage": case.zero_stage,
+            "overlap_comm": False,
+            **buckets_of(counts_of(model)).zero_config(),
+        },
+        "zero_allow_untested_optimizer": True,
+    }
+    if case.precision != "fp32":
+        config[case.precision] = {"enabled": True}
+    optimizer = torch.optim.AdamW(p for p in model.parameters() if p.requires_grad)
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+    _passes(engine, case)
+    engine.step()
+    with LiveBytes() as live:
+        for tensor in before:
+            live.knows(tensor)
+        for tensor in _alive():
+            live.holds(tensor)
+        live.peak = live.live
+        _passes(engine, case)
+        backward_peak = live.peak
+        gc.collect()
+        weights, masters = _weights(engine), _storages(_masters(engine))
+        moments = _storages(_tensors(engine.basic_optimizer.state))
+        gradients, buckets = _gradients(engine), _storages(_buckets(engine))
+        masters = {k: v for k, v in masters.items() if k not in weights}
+        held = weights | gradients | masters | moments
+        everything = _storages(_alive()) | held | buckets
+        live.peak = live.live
+        engine.step()
+        step_peak = live.peak
+    engine.destroy()
+    del engine, model, optimizer
+    gc.collect()
+    return Bytes(
+        weights=sum(weights.values()),
+        gradients=sum(gradients.values()),
+        masters=sum(masters.values()),
+        moments=sum(moments.values()),
+        held=sum(held.values()),
+        buckets=sum(buckets.values()),
+        overlooked=sum(everything.values()) - sum((held | buckets | _storages(before)).values()),
+        backward_peak=backward_peak,
+        step_peak=step_peak,
+    )
+
+
+def _passes(engine: Any, case: Case) -> None:
+    """Forward and backward of one optimiser step."""
+    for micro in range(case.accumulation):
+        engine.set_gradient_accumulation_boundary(micro == case.accumulation - 1)
+        engine.backward(_loss(engine, MICRO_BATCH))
+
+
+def _model(case: Case, device: str) -> nn.Module:
+    """A Bloom of 7 million parameters."""
+    from peft import LoraConfig, inject_adapter_in_model
+    from transformers import BloomConfig, BloomForCausalLM
+
+    torch.manual_seed(0)
+    with torch.device(device):
+        model: nn.Module = BloomForCausalLM(
+            BloomConfig(
+                vocab_size=VOCABULARY,
+                hidden_size=HIDDEN,
+                n_layer=LAYERS,
+                n_head=8,
+                use_cache=False,
+            )
+        )
+        if case.tuning == "half":
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad = any(f".h.{i}." in name for i in range(0, LAYERS, 2))
+        elif case.tuning == "lora":
+            model.requires_grad_(False)
+            adapters = LoraConfig(r=16, target_modules="all-linear")
+            model = inject_adapter_in_model(adapters, model)
+    return model.train()
+
+
+def _loss(model: nn.Module, micro_batch: int) -> Tensor:
+    ids = torch.ones(micro_batch, TOKENS, dtype=torch.int64)
+    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    return nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten())
+
+
+def _subject(case: Case) -> Subject:
+    return Subject(
+        _model(case, "meta"),
+        precision=case.precision,
+        vocabulary=VOCABULARY,
+        loss=_loss,
+        checkpointing=switch_checkpointing,
+    )
+
+
+def _alive() -> list[Tensor]:
+    """Every tensor that Python knows, but for those without memory."""
+    found = [o for o in gc.get_objects() if isinstance(o, Tensor)]
+    found += [t.grad for t in found if t.is_leaf and t.grad is not None]
+    return [t for t in found if t.device.type != "meta"]
+
+
+def _storages(tensors: Iterable[Tensor]) -> dict[int, int]:
+    """Bytes of each storage, once."""
+    storages = (tensor.untyped_storage() for tensor in tensors)
+    return {storage._cdata: storage.nbytes() for storage in storages}
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested containers."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (t for v in value.values() for t in _tensors(v))
+    elif isinstance(value, list | tuple):
+        yield from (t for v in value for t in _tensors(v))
+
+
+def _weights(engine: Any) -> dict[int, int]:
+    """Of the model as it computes; under ZeRO-3 this rank's part, and what stays whole."""
+    parameters = list(engine.module.parameters())
+    parts = [p.ds_tensor.data for p in parameters if hasattr(p, "ds_tensor")]
+    return _storages([*(p.data for p in parameters), *parts])
+
+
+def _masters(engine: Any) -> list[Tensor]:
+    """What Adam changes; without ZeRO and in fp32 these are the weights."""
+    return list(engine.basic_optimizer.state)
+
+
+def _gradients(engine: Any) -> dict[int, int]:
+    parameters = [*engine.module.parameters(), *_masters(engine)]
+    found = [p.grad for p in parameters if p.grad is not None]
+    return _storages([*found, *_tensors(getattr(engine.optimizer, "averaged_gradients", {}))])
+
+
+def _buckets(engine: Any) -> Iterator[Tensor]:
+    for bucket in getattr(engine.optimizer, "ipg_buckets", {}).values():
+        if bucket.buffer is not None:
+            yield from _tensors(bucket.buffer)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,200 @@
+"""One stage of training in one set-up: what a rank needs, and whether it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ml.memory.activations import Activations
+from ml.memory.communication import communication
+from ml.memory.counts import Counts
+from ml.memory.states import (
+    CHECKPOINT_BYTES,
+    Place,
+    Precision,
+    Sharding,
+    States,
+    buckets_of,
+    states,
+)
+from ml.memory.subject import Subject
+
+GPU_SHARE = 0.9
+"""Of a GPU's memory, what a plan may fill; the rest is for the CUDA context, NCCL and gaps."""
+PROCESS_BYTES = 900_000_000
+"""A training process before it has a model: Python, torch, transformers, DeepSpeed, pyarrow."""
+
+ALL_REDUCE_ELEMENTS = 500_000_000
+"""Without ZeRO, DeepSpeed copies so many gradients at a time to reduce them."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a stage is trained, as far as memory goes. `lora`: adapters where the recipe has full."""
+
+    zero_stage: int
+    micro_batch: int
+    checkpointing: bool
+    offload_optimizer: Place = "none"
+    offload_parameters: Place = "none"
+    lora: bool = False
+
+    def __str__(self) -> str:
+        parts = [self.sharding]
+        if self.checkpointing:
+            parts.append("gradient checkpointing")
+        return ", ".join([*parts, f"micro-batch {self.micro_batch}"])
+
+    @property
+    def sharding(self) -> str:
+        """The stage, what is elsewhere, and LoRA."""
+        parts = [f"ZeRO-{self.zero_stage}"]
+        if self.offload_optimizer != "none":
+            parts.append(f"optimiser on {self.offload_optimizer}")
+        if self.offload_parameters != "none":
+            parts.append(f"parameters on {self.offload_parameters}")
+        return ", ".join([*parts, "LoRA"] if self.lora else parts)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of one rank in one set-up.
+
+    `activations` and `logits` are the most at any time; `backward` and `step` are the peaks of the
+    device in the forward and backward passes and in the optimiser's step, all counted. `loader` and
+    `host` are memory of the host, `sent` what goes to other ranks for one optimiser step, and
+    `disk` one checkpoint, all ranks together.
+    """
+
+    setup: Setup
+    states: States
+    activations: int
+    logits: int
+    backward: int
+    step: int
+    loader: int
+    host: int
+    sent: int
+    disk: int
+
+    @property
+    def peak(self) -> int:
+        return max(self.backward, self.step)
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Where ranks run: how many, and the bytes that each may have.
+
+    `cpu`: without a GPU, so that the bytes are a rank's share of the host's memory.
+    """
+
+    ranks: int
+    bytes: int
+    cpu: bool = False
+
+    @property
+    def room(self) -> int:
+        """Bytes that a plan may fill."""
+        return self.bytes if self.cpu else round(GPU_SHARE * self.bytes)
+
+
+class StagePlan:
+    """One stage of a recipe, or a model of a given size, in any set-up.
+
+    `subject` makes the model, or with True the same with LoRA where it is trained in full.
+    `rank_batch` are the examples that a rank has of a global batch, `micro_batches` the numbers
+    that may be worked on at a time, `example_bytes` one example as the loader holds it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        subject: Callable[[bool], Subject],
+        *,
+        given: Setup,
+        precision: Precision,
+        devices: Devices,
+        rank_batch: int,
+        micro_batches: Sequence[int],
+        example_bytes: int,
+        can_lora: bool,
+    ) -> None:
+        self.name, self.given, self.precision = name, given, precision
+        self.devices, self.rank_batch, self.can_lora = devices, rank_batch, can_lora
+        self.micro_batches = sorted(micro_batches, reverse=True)
+        self._example_bytes = example_bytes
+        self._make, self._subjects = subject, dict[bool, Subject]()
+        self._footprints: dict[Setup, Footprint] = {}
+
+    def counts(self, lora: bool = False) -> Counts:
+        """The model's parameters."""
+        return self._subject(lora).counts
+
+    def states(self, setup: Setup, ranks: int | None = None) -> States:
+        """The model states of a set-up, on other than its own number of ranks if given."""
+        counts = self.counts(setup.lora)
+        return states(counts, self._sharding(setup, ranks), buckets_of(counts))
+
+    def footprint(self, setup: Setup) -> Footprint:
+        """What a set-up needs."""
+        if setup not in self._footprints:
+            self._footprints[setup] = self._computed(setup)
+        return self._footprints[setup]
+
+    def needed(self, footprint: Footprint) -> int:
+        """Bytes of the memory that is compared: the device's, with the host's where it is one."""
+        return footprint.peak + (footprint.host if self.devices.cpu else 0)
+
+    def fits(self, footprint: Footprint) -> bool:
+        """Whether there is as much."""
+        return self.needed(footprint) <= self.devices.room
+
+    def _computed(self, setup: Setup) -> Footprint:
+        subject, sharding = self._subject(setup.lora), self._sharding(setup)
+        counts, held = subject.counts, self.states(setup)
+        passes = subject.activations(setup.micro_batch, setup.checkpointing)
+        always = held.weights + held.masters + held.moments + counts.buffers
+        working = _with_gradients(passes, held, sharding, counts)
+        loader = 2 * self.rank_batch * self._example_bytes  # the batch at work, and the next
+        return Footprint(
+            setup=setup,
+            states=held,
+            activations=passes.peak(0),
+            logits=passes.logits,
+            backward=always + held.buckets + held.gathered + working,
+            step=always + held.gradients + held.stepping,
+            loader=loader,
+            host=PROCESS_BYTES + loader + held.host,
+            sent=communication(counts, sharding),
+            disk=counts.trained * CHECKPOINT_BYTES,
+        )
+
+    def _subject(self, lora: bool) -> Subject:
+        if lora not in self._subjects:
+            self._subjects[lora] = self._make(lora)
+        return self._subjects[lora]
+
+    def _sharding(self, setup: Setup, ranks: int | None = None) -> Sharding:
+        return Sharding(
+            setup.zero_stage,
+            ranks or self.devices.ranks,
+            self.precision,
+            accumulation=max(self.rank_batch // setup.micro_batch, 1),
+            offload_optimizer=setup.offload_optimizer,
+            offload_parameters=setup.offload_parameters,
+        )
+
+
+def _with_gradients(passes: Activations, held: States, sharding: Sharding, counts: Counts) -> int:
+    """The most of activations and gradients together."""
+    if sharding.accumulation > 1 or sharding.zero_stage == 3:
+        # Gradients are there before the forward pass: from the second micro-batch on, or always.
+        most = held.gradients + held.accumulating + passes.peak(0)
+    else:
+        most = passes.peak(held.gradients / (counts.trained * sharding.weight_bytes))
+    if sharding.zero_stage == 0:
+        # After the backward pass, gradients are copied into one buffer to be reduced.
+        reduced = min(held.gradients, ALL_REDUCE_ELEMENTS * sharding.weight_bytes)
+        most = max(most, held.gradients + reduced)
+    return most

@@ -1,0 +1,166 @@
+"""Whether a recipe, or a model of a given size, fits into memory."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from ml.memory.footprint import Devices, Footprint, Setup, StagePlan
+from ml.memory.report import by_ranks, table
+from ml.memory.search import cheapest, compared, largest_micro_batch
+from ml.memory.subject import bloom, subject_of
+from ml.recipe import Recipe, Stage
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What each stage takes on the same devices."""
+
+    name: str
+    stages: tuple[StagePlan, ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether every stage fits as it is given."""
+        return all(stage.fits(stage.footprint(stage.given)) for stage in self.stages)
+
+    @property
+    def nearest(self) -> str:
+        """For each stage that does not fit as given, what it needs and the nearest set-up that
+        fits; a line each."""
+        return "\n".join(
+            _refusal(stage) for stage in self.stages if not stage.fits(stage.footprint(stage.given))
+        )
+
+    def table(self) -> str:
+        """All set-ups of each stage, for people; GB are 10^9 bytes."""
+        return "\n\n".join(table(stage) for stage in self.stages)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same for programs, in bytes."""
+        stages = [_fields(stage) for stage in self.stages]
+        return {"name": self.name, "fits": self.fits, "stages": stages}
+
+
+def plan_of(recipe: Recipe, *, processes: int, device_bytes: int, cpu: bool = False) -> Plan:
+    """What a recipe takes on `processes` ranks with a device of `device_bytes` each.
+
+    `cpu`: ranks have no GPU, and the bytes are their share of the host's memory. Raises UsageError
+    where a part of the model is not there.
+    """
+    devices = Devices(processes, device_bytes, cpu)
+    return Plan(recipe.name, tuple(_planned(recipe, stage, devices) for stage in recipe.stages))
+
+
+def plan_of_size(
+    parameters: int,
+    *,
+    gpus: int,
+    device_bytes: int,
+    cpu: bool = False,
+    micro_batch: int = 1,
+    tokens: int = 2048,
+) -> Plan:
+    """What a language model of this many parameters takes, all of them trained by Adam in bf16.
+
+    Activations are those of a Bloom of about that size.
+    """
+    stage = StagePlan(
+        f"{parameters / 1e9:.4g} B parameters",
+        lambda lora: bloom(parameters, tokens=tokens, precision="bf16"),
+        given=Setup(3, micro_batch, False),
+        precision="bf16",
+        devices=Devices(gpus, device_bytes, cpu),
+        rank_batch=micro_batch,
+        micro_batches=[2**n for n in range(10)],
+        example_bytes=_text_bytes(tokens),
+        can_lora=False,
+    )
+    return Plan(stage.name, (stage,))
+
+
+def device_memory(processes: int = 1) -> int:
+    """Bytes that each of `processes` ranks on this machine has.
+
+    Those of its GPU, or else its share of what the machine, or the container, has available.
+    """
+    if torch.cuda.is_available():
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    available = psutil.virtual_memory().available
+    try:  # cgroup version 2
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        used = Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii")
+    except OSError:
+        limit = "max"
+    if limit != "max":
+        available = min(available, int(limit) - int(used))
+    return available // processes
+
+
+def _planned(recipe: Recipe, stage: Stage, devices: Devices) -> StagePlan:
+    lora = stage.model_copy(update={"train": stage.train.model_copy(update={"llm": "lora"})})
+    rank_batch = max(stage.global_batch // devices.ranks, stage.micro_batch)
+    pixels = 3 * recipe.model.encoder.image_px**2 * 4
+    return StagePlan(
+        stage.name,
+        lambda with_lora: subject_of(recipe, lora if with_lora else stage),
+        given=Setup(
+            stage.zero_stage,
+            stage.micro_batch,
+            stage.gradient_checkpointing,
+            stage.offload_optimizer,
+            stage.offload_parameters,
+        ),
+        precision=stage.precision,
+        devices=devices,
+        rank_batch=rank_batch,
+        micro_batches=[n for n in range(1, rank_batch + 1) if rank_batch % n == 0],
+        example_bytes=pixels + _text_bytes(stage.max_tokens),
+        can_lora=stage.train.llm == "full",
+    )
+
+
+def _text_bytes(tokens: int) -> int:
+    return tokens * (8 + 8 + 1)  # ids, labels, mask
+
+
+def _refusal(stage: StagePlan) -> str:
+    given, found = stage.footprint(stage.given), cheapest(stage)
+    nearest = (
+        f"{found.setup} fits with {stage.needed(found) / 1e9:.2f} GB"
+        if found
+        else f"no set-up fits on {stage.devices.ranks} of them"
+    )
+    return (
+        f"{stage.name} needs {stage.needed(given) / 1e9:.2f} GB of {stage.devices.room / 1e9:.2f} "
+        f"GB with {stage.given}; {nearest}"
+    )
+
+
+def _fields(stage: StagePlan) -> dict[str, Any]:
+    def fields(footprint: Footprint) -> dict[str, Any]:
+        return {
+            **asdict(footprint),
+            "peak": footprint.peak,
+            "needed": stage.needed(footprint),
+            "fits": stage.fits(footprint),
+        }
+
+    counts, found = stage.counts(), cheapest(stage)
+    return {
+        "name": stage.name,
+        "devices": asdict(stage.devices) | {"room": stage.devices.room},
+        "precision": stage.precision,
+        "parameters": counts.total,
+        "trained_parameters": counts.trained,
+        "parts": [asdict(part) for part in counts.parts],
+        "given": fields(stage.footprint(stage.given)),
+        "compared": [fields(footprint) for footprint in compared(stage)],
+        "cheapest": fields(found) if found else None,
+        "largest_micro_batch": largest_micro_batch(stage, found.setup) if found else None,
+        "held_by_zero_stage_and_ranks": by_ranks(stage),
+    }

@@ -1,0 +1,181 @@
+"""The steps of one stage, the same on every rank."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+from torch.utils.flop_counter import FlopCounterMode
+
+from ml.batch import Batch
+from ml.feed import Step
+from ml.recipe import Stage
+from ml.training.engine import (
+    backward,
+    learning_rate,
+    learning_rate_factor,
+    set_learning_rates,
+    take_step,
+)
+from ml.training.metrics import StepRow, finite, peak_bytes
+
+
+@dataclass
+class Position:
+    """Where a stage stands: steps done, examples consumed, steps without use in a row."""
+
+    step: int = 0
+    examples: int = 0
+    futile: int = 0
+
+
+class NotFinite(RuntimeError):
+    """Too many steps in a row had a loss or a gradient that was not finite."""
+
+
+def train(
+    engine: Any,
+    feed: Iterable[Step],
+    stage: Stage,
+    *,
+    steps: int,
+    position: Position,
+    attempt: int,
+    record: Callable[[StepRow], None],
+    save: Callable[[Position], None],
+    validate: Callable[[], float],
+    told_to_stop: Callable[[], bool] = lambda: False,
+    peak: float | None = None,
+) -> bool:
+    """Take the steps of a stage from `position` on, of `steps` in all; whether all were taken.
+
+    `record` gets a row for each step. `save` is called every `checkpoint_every` steps, at the end,
+    and where one rank or several were told to stop. `peak` is the FLOP/s of a rank's device, where
+    known. Raises NotFinite.
+    """
+    flops_a_token: float | None = None
+    engine.train()
+    for step in feed:
+        begun = time.perf_counter() - step.wait_seconds
+        label_tokens, tokens, padded, stops = _summed(
+            engine,
+            sum(batch.label_tokens for batch in step.batches),
+            sum(batch.tokens for batch in step.batches),
+            sum(batch.input_ids.numel() for batch in step.batches),
+            told_to_stop(),
+        )
+        if stops:
+            save(position)
+            return False
+        set_learning_rates(engine, learning_rate_factor(stage, step.number, steps))
+        loss = torch.zeros((), device=engine.device)
+        for i, batch in enumerate(step.batches):
+            divisor, is_last = max(1, int(label_tokens)), i + 1 == len(step.batches)
+            if peak is not None and flops_a_token is None and len(batch.example_ids):
+                summed, flops_a_token = _counted(engine, batch, stage, divisor, is_last)
+            else:
+                summed = _learn(engine, batch, divisor, is_last)
+            loss += summed
+        stepped = take_step(engine)
+        losses, waits, peaks = _gathered(engine, float(loss), step.wait_seconds, peak_bytes())
+        mean = sum(losses) / max(1, int(label_tokens))
+        can_lower_scale = math.isfinite(mean) and stepped.loss_scale > 1
+        futile = stepped.skipped and not can_lower_scale
+        position.step, position.examples = step.number, step.examples_after
+        position.futile = position.futile + 1 if futile else 0
+        seconds = time.perf_counter() - begun
+        mfu = None
+        if peak is not None and flops_a_token is not None:
+            mfu = flops_a_token * padded / seconds / (peak * dist.get_world_size())
+        ends = step.number == steps
+        validation = None
+        if stage.validate_every and (ends or step.number % stage.validate_every == 0):
+            validation = finite(validate())
+        row = StepRow(
+            stage=stage.name,
+            step=step.number,
+            attempt=attempt,
+            loss=finite(mean),
+            validation_loss=validation,
+            learning_rate=learning_rate(engine, "fusion"),
+            gradient_norm=stepped.norm,
+            loss_scale=stepped.loss_scale,
+            skipped=stepped.skipped,
+            examples=step.examples_after,
+            tokens=int(tokens),
+            seconds=seconds,
+            wait_seconds=max(waits),
+            checkpoint_seconds=0.0,
+            mfu=mfu,
+            peak_bytes=int(max(peaks)),
+        )
+        record(row)
+        if position.futile >= stage.most_skipped:
+            raise NotFinite(
+                f"stage {stage.name}: loss or gradient was not finite in {position.futile} steps "
+                f"in a row, up to step {step.number}, and the weights are as before them"
+            )
+        if ends or step.number % stage.checkpoint_every == 0:
+            # After the row: whoever goes on from this checkpoint finds the step in the metrics.
+            started = time.perf_counter()
+            save(position)
+            took = time.perf_counter() - started
+            record(replace(row, seconds=row.seconds + took, checkpoint_seconds=took))
+    return True
+
+
+def _learn(engine: Any, batch: Batch, label_tokens: int, is_last: bool) -> Tensor:
+    """Forward and backward of a micro-batch; its summed loss."""
+    summed: Tensor = engine(batch.to(engine.device))
+    backward(engine, summed, label_tokens=label_tokens, is_last=is_last)
+    return summed.detach()
+
+
+def _counted(
+    engine: Any, batch: Batch, stage: Stage, label_tokens: int, is_last: bool
+) -> tuple[Tensor, float]:
+    """The same, and FLOPs a text token, padding included, of what the model needs.
+
+    What gradient checkpointing computes again is left out, as MFU has it (arXiv 2204.02311).
+    """
+    with FlopCounterMode(display=False) as counter:
+        summed: Tensor = engine(batch.to(engine.device))
+        forward = counter.get_total_flops()
+        backward(engine, summed, label_tokens=label_tokens, is_last=is_last)
+    again = forward if stage.gradient_checkpointing else 0
+    return summed.detach(), (counter.get_total_flops() - again) / batch.input_ids.numel()
+
+
+@torch.no_grad()
+def mean_loss(engine: Any, feed: Iterable[Step]) -> float:
+    """Mean loss over the label tokens of all that a feed has, on all ranks; without dropout."""
+    engine.eval()
+    loss, tokens = 0.0, 0
+    for step in feed:
+        for batch in step.batches:
+            loss += float(engine(batch.to(engine.device)))
+            tokens += batch.label_tokens
+    engine.train()
+    loss, label_tokens = _summed(engine, loss, tokens)
+    return loss / max(1, label_tokens)
+
+
+def _summed(engine: Any, *numbers: float) -> list[float]:
+    """Each number summed over the ranks."""
+    mine = torch.tensor(numbers, dtype=torch.float64, device=engine.device)
+    dist.all_reduce(mine)
+    return mine.tolist()
+
+
+def _gathered(engine: Any, *numbers: float) -> list[list[float]]:
+    """For each number, what the ranks have."""
+    mine = torch.tensor(numbers, dtype=torch.float64, device=engine.device)
+    all_of_them = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    dist.all_gather(all_of_them, mine)
+    return torch.stack(all_of_them, dim=1).tolist()

@@ -1,0 +1,250 @@
+"""One rank of a training run: `python -m ml.training.worker RUN_FOLDER`.
+
+It goes through the stages of the run's recipe, from the latest whole checkpoint on, where there is
+one. Exit codes: 0 for done, or stopped with a checkpoint, 2 and 3 as those of jobs, 1 for the rest.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import transformers
+from torch import distributed as dist
+
+from ml.feed import Feed, open_table
+from ml.memory.counts import counts_of
+from ml.models import processor_of
+from ml.models.artefact import save_artefact
+from ml.models.tuning import parameter_groups
+from ml.training.checkpoint_files import read_manifest
+from ml.training.checkpoint_fragments import masters
+from ml.training.checkpoints import Checkpointer, CheckpointFailed, latest, load
+from ml.training.engine import close_engine, config_of, join_ranks, open_engine
+from ml.training.loop import NotFinite, Position, mean_loss, train
+from ml.training.metrics import Reporter, StepRow, peak_flops
+from ml.training.runs import Ended, RunFolder
+from ml.training.weights import model_of_stage, trained_model
+from pipelines.errors import DataRefused, UsageError
+
+EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint, and where the run stood: in which stage, at which step, whether at its end."""
+
+    path: Path
+    stage: int
+    position: Position
+    ended: bool
+
+    def is_in(self, stage: int) -> bool:
+        return self.stage == stage and not self.ended
+
+
+class Worker:
+    """A rank that goes through the stages of a run."""
+
+    def __init__(self, folder: RunFolder, told_to_stop: Callable[[], bool]) -> None:
+        self.folder, self.run = folder, folder.read()
+        self.recipe = self.run.recipe
+        # A stage of Spark's that was started again is another start of the run.
+        self.attempt = self.run.attempt + int(os.environ.get("ROUNDTRIP_ATTEMPT", "0"))
+        self.told_to_stop = told_to_stop
+        join_ranks()
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self.processor = processor_of(self.recipe.model)
+        self.tables = {
+            kind: open_table(source.path, source.version)
+            for kind, source in self.run.tables.items()
+        }
+        self.reporter: Reporter | None = None
+        if self.rank == 0:
+            self.reporter = Reporter(folder, tensorboard=self.run.tensorboard)
+
+    def train(self) -> None:
+        """Go through the stages that are left, and leave the model.
+
+        Raises NotFinite, CheckpointFailed, UsageError, DataRefused.
+        """
+        saved = self.latest()
+        if saved is not None:
+            self.say(f"going on from checkpoint {saved.path.name}")
+        first = 0 if saved is None else saved.stage + saved.ended
+        for number in range(first, len(self.recipe.stages)):
+            if not self.stage(number, saved):
+                self.end("stopped", self.latest())
+                return
+            saved = self.latest()
+            gc.collect()  # engines are in cycles, and the next one needs the memory
+        self.end("done", saved)
+
+    def stage(self, number: int, saved: Saved | None) -> bool:
+        """Take a stage's steps, those that are left of it; whether they were all taken."""
+        stage = self.recipe.stages[number]
+        goes_on = saved is not None and saved.is_in(number)
+        position = saved.position if saved and goes_on else Position()
+        before = saved.path if saved and not goes_on else None
+        model, carried = model_of_stage(self.recipe, number, before)
+        torch.manual_seed((self.recipe.seed << 20) + (number << 10) + self.rank)
+        feed_of = partial(
+            Feed,
+            self.tables[stage.data],
+            stage=stage,
+            data=self.recipe.data,
+            processor=self.processor,
+            seed=self.recipe.seed + number,
+            rank=self.rank,
+            world=self.world,
+        )
+        feed = feed_of(start=position.examples)
+        counts = counts_of(model)  # ZeRO-3 will cut it
+        config = config_of(
+            stage,
+            model,
+            rank_batch=-(-stage.global_batch // (self.world * feed.accumulation)),
+            accumulation=feed.accumulation,
+            nvme=Path(tempfile.gettempdir()) / f"roundtrip-{self.run.run_id}",
+        )
+        engine = open_engine(model, parameter_groups(model, stage), stage, config)
+        masters(engine)  # what cannot be saved is refused now
+        checkpointer = Checkpointer(self.folder.checkpoints, stage.keep_checkpoints, carried)
+        dist.barrier()  # the first rank has cleared the folder of what a kill left
+        if saved and goes_on:
+            load(engine, saved.path)
+        self.say(
+            f"{stage.name}: {feed.steps} steps of {stage.global_batch} examples, "
+            f"{counts.trained:,} of {counts.total:,} parameters trained"
+        )
+
+        def save(at: Position) -> None:
+            try:
+                checkpointer.wait()
+            except CheckpointFailed as e:
+                self.say(f"{e}; training goes on")
+            name = f"{stage.name}-{at.step:06}"
+            checkpointer.save(engine, name=name, state=self.state(number, at, feed.steps))
+
+        def record(row: StepRow) -> None:
+            if self.reporter:
+                self.reporter.step(row, steps=feed.steps)
+
+        try:
+            took_all = train(
+                engine,
+                feed,
+                stage,
+                steps=feed.steps,
+                position=position,
+                attempt=self.attempt,
+                record=record,
+                save=save,
+                validate=lambda: mean_loss(engine, feed_of(part="validation")),
+                told_to_stop=self.told_to_stop,
+                peak=peak_flops(stage.precision),
+            )
+        except NotFinite as e:
+            checkpointer.wait()
+            good = self.latest()
+            kept = f"the last checkpoint is {good.path}" if good else "there is no checkpoint yet"
+            raise NotFinite(f"{e}; {kept}") from e
+        checkpointer.wait()
+        close_engine(engine)
+        return took_all
+
+    def state(self, number: int, at: Position, steps: int) -> dict[str, Any]:
+        """What a checkpoint says of the run: all that its numbers depend on."""
+        return {
+            "run_id": self.run.run_id,
+            "stage": number,
+            "position": asdict(at),
+            "ended": at.step == steps,
+            "tables": self.hashes(),
+            "table_versions": self.run.table_versions,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "versions": dict(self.run.versions),
+        }
+
+    def hashes(self) -> dict[str, str]:
+        return {self.run.tables[kind].name: t.content_hash for kind, t in self.tables.items()}
+
+    def latest(self) -> Saved | None:
+        """The latest whole checkpoint, the same one on all ranks. Raises DataRefused."""
+        names: list[str | None] = [None]
+        if self.rank == 0 and (path := latest(self.folder.checkpoints)):
+            names = [path.name]
+        dist.broadcast_object_list(names)
+        if names[0] is None:
+            return None
+        path = self.folder.checkpoints / names[0]
+        state = read_manifest(path)["state"]
+        if state["tables"] != self.hashes():
+            raise DataRefused(
+                f"{path} was trained from other rows than {self.run.table_versions} now have: "
+                "a table was made anew; start a new run"
+            )
+        return Saved(path, state["stage"], Position(**state["position"]), state["ended"])
+
+    def end(self, outcome: Any, saved: Saved | None) -> None:
+        """Leave the model where all was done, and say how the run ended."""
+        dist.destroy_process_group()
+        if self.reporter is None:
+            return
+        name = saved.path.name if saved else None
+        sizes: dict[str, int] = {}
+        if saved and outcome == "done":
+            model = trained_model(self.recipe, saved.path)
+            counts = counts_of(model)
+            sizes = {"parameters": counts.total, "trained_parameters": counts.trained}
+            facts = {
+                "run_id": self.run.run_id,
+                "checkpoint": name,
+                "tables_in": self.run.table_versions,
+                "versions": dict(self.run.versions),
+                **sizes,
+            }
+            save_artefact(model, self.folder.model, recipe=self.recipe, facts=facts)
+        self.folder.write_end(Ended(outcome, name, **sizes))
+        self.reporter.close()
+        self.say(f"{outcome}: {self.folder.model if outcome == 'done' else name}")
+
+    def say(self, text: str) -> None:
+        if self.reporter:
+            self.reporter.say(text)
+
+
+def main(folder: str) -> int:
+    """Train, and say in one line why not where that is no fault of the program."""
+    told_to_stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: told_to_stop.set())
+    deepspeed.utils.logger.setLevel(logging.WARNING)
+    transformers.logging.disable_progress_bar()
+    try:
+        Worker(RunFolder(folder), told_to_stop.is_set).train()
+    except (UsageError, DataRefused, NotFinite, CheckpointFailed) as e:
+        print(e, flush=True)
+        if isinstance(e, UsageError):
+            return EXIT_USAGE
+        return EXIT_REFUSED if isinstance(e, DataRefused) else EXIT_FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    # Ranks that fail leave threads of the process group waiting, which would keep them alive.
+    code = main(sys.argv[1])
+    sys.stdout.flush()
+    os._exit(code)

@@ -1,0 +1,168 @@
+"""Runs put together to prototypes, and who is ahead of whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml.evaluation.scores import METRICS
+from ml.leaderboard.ranking import Entry, TrainedModel, entry_of, name_of, placed, prototype_of
+from ml.recipe import Recipe, recipe_of
+
+_TOML = """
+name = "{name}"
+seed = {seed}
+[model.encoder]
+kind = "cnn"
+[model.llm]
+path = "small"
+[model.fusion]
+kind = "{fusion}"
+[data]
+split_by = "fold"
+fold = {fold}
+[[stages]]
+name = "instruct"
+data = "vqa"
+template = "plain"
+steps = 5
+"""
+
+
+def recipe(name: str = "rad", seed: int = 0, fold: int = 0, fusion: str = "resampler") -> Recipe:
+    return recipe_of(_TOML.format(name=name, seed=seed, fold=fold, fusion=fusion), "test")
+
+
+def model(run_id: str, made_by: Recipe) -> TrainedModel:
+    return TrainedModel(run_id, made_by, 100, 10, 2, (2,), 5, 1.0, 1000, {"gold.vqa_examples": 3})
+
+
+def answers(run_id: str, split: str, right: dict[int, float]) -> pd.DataFrame:
+    """Closed questions, one an image, right or wrong with the image and never without."""
+    rows = [
+        {
+            "run_id": run_id, "split": split, "control": control, "example_id": i, "image_id": i,
+            "modality": "ct", "question_type": "PRES", **dict.fromkeys(METRICS, np.nan),
+            "strict": score if control == "image" else 0.0,
+        }
+        for i, score in right.items()
+        for control in ("image", "no_image")
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def entry(name: str, parts: Sequence[tuple[Recipe, pd.DataFrame]]) -> tuple[Entry, pd.DataFrame]:
+    together = pd.concat([rows for _, rows in parts])
+    runs = [model(str(rows["run_id"].iloc[0]), made_by) for made_by, rows in parts]
+    made = entry_of(name, runs, together, split_by="fold", table_version=3)
+    return made, together
+
+
+def test_seed_fold_and_name_make_no_other_prototype() -> None:
+    one = prototype_of(recipe())
+    assert prototype_of(recipe("other", seed=4, fold=2)) == one
+    assert prototype_of(recipe(fusion="mlp_projector")) != one
+
+
+@pytest.mark.parametrize(
+    ("names", "shared"),
+    [
+        (["rad-lora-0", "rad-lora-1"], "rad-lora"),
+        (["rad", "rad"], "rad"),
+        (["gated-2", "gated-10"], "gated"),
+        (["gated-10", "gated-11"], "gated"),
+        (["px224-0", "px224-1"], "px224"),
+        (["lora1", "lora2"], "lora"),
+        (["abc", "xyz"], "abc"),
+        (["demo-image-2"], "demo-image-2"),
+    ],
+)
+def test_a_prototype_is_called_what_its_recipes_share(names: list[str], shared: str) -> None:
+    assert name_of([recipe(name) for name in names]) == shared
+
+
+def test_folds_are_put_together_and_seeds_averaged() -> None:
+    """Fold 0 has questions 1 to 3, fold 1 has 4; seed 1 answers fold 0 again."""
+    made, _ = entry(
+        "p",
+        [
+            (recipe(fold=0), answers("a", "0", {1: 1, 2: 0, 3: 1})),
+            (recipe(fold=1), answers("b", "1", {4: 1})),
+            (recipe(fold=0, seed=1), answers("c", "0", {1: 1, 2: 1, 3: 0})),
+        ],
+    )
+    assert made.questions == 4
+    assert made.splits == ("0", "1")
+    assert made.seeds == 2
+    assert made.score.n == 4
+    assert made.score.score == pytest.approx((1 + 0.5 + 0.5 + 1) / 4)
+    of_seeds = [(1 + 0 + 1 + 1) / 4, 2 / 3]
+    assert made.seed_deviation == pytest.approx(np.std(of_seeds, ddof=1))
+    difference = made.find("image minus no_image", "score")
+    assert difference is not None
+    assert difference.score == pytest.approx(0.75)
+    assert made.find("swapped", "score") is None
+
+
+def test_one_seed_has_no_deviation() -> None:
+    made, _ = entry("p", [(recipe(), answers("a", "0", {1: 1, 2: 0}))])
+    assert made.seed_deviation is None
+
+
+def test_the_better_one_is_first_and_the_others_are_behind_it() -> None:
+    n = 60
+    good = {i: float(i % 10 != 0) for i in range(n)}
+    close = {i: float(i % 10 != 1 and i != 5) for i in range(n)}
+    bad = {i: float(i % 3 == 0) for i in range(n)}
+    part = dict.fromkeys(range(10), 0.0)
+    order = placed(
+        [
+            entry("bad", [(recipe("bad"), answers("b", "0", bad))]),
+            entry("good", [(recipe("good"), answers("g", "0", good))]),
+            entry("close", [(recipe("close"), answers("c", "0", close))]),
+            entry("part", [(recipe("part"), answers("p", "0", part))]),
+        ]
+    )
+    assert [(e.place, e.name) for e in order] == [
+        (1, "good"),
+        (2, "close"),
+        (3, "bad"),
+        (4, "part"),
+    ]
+    first, second, third, fourth = order
+    assert first.behind is None
+    assert second.behind is not None
+    assert second.behind.score == pytest.approx(1 / n)
+    assert (second.behind.low or 0) <= 0  # not told apart
+    assert third.behind is not None
+    assert (third.behind.low or 0) > 0.3
+    assert fourth.behind is not None
+    assert fourth.behind.n == 10  # the questions that both answered
+    assert fourth.behind.score == pytest.approx(0.9)
+
+
+def test_no_question_in_common_is_no_comparison() -> None:
+    _, other = placed(
+        [
+            entry("a", [(recipe("a"), answers("a", "0", {1: 1, 2: 1}))]),
+            entry("b", [(recipe("b"), answers("b", "1", {3: 0, 4: 1}))]),
+        ]
+    )
+    assert other.behind is None
+
+
+def test_two_of_one_name_are_told_apart() -> None:
+    order = placed(
+        [
+            entry("abcd12", [(recipe("rad"), answers("a", "0", {1: 1, 2: 1}))]),
+            entry("ef0123", [(recipe("rad"), answers("b", "0", {1: 0, 2: 1}))]),
+        ]
+    )
+    assert [e.name for e in order] == ["rad abcd", "rad ef01"]
+
+
+def test_nothing_has_no_order() -> None:
+    assert placed([]) == []
