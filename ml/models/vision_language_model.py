@@ -79,6 +79,7 @@ class VisionLanguageModel(nn.Module):
         Logits are computed where there is a label and nowhere else: with 250 880 entries in a
         vocabulary they would be the largest tensor of all.
         """
+        batch = batch if len(batch.input_ids) else _blank(batch)
         hidden = self._states(batch)[:, :-1]
         labels = batch.labels[:, 1:]
         learnt = labels != IGNORED
@@ -237,6 +238,17 @@ class VisionLanguageModel(nn.Module):
 
 def _is_trained(module: nn.Module) -> bool:
     return any(p.requires_grad for p in module.parameters())
+
+
+def _blank(batch: Batch) -> Batch:
+    """In place of a batch of no examples one that has nothing to learn: its loss is zero.
+
+    A rank may have none where the others have some, and has to call what they call.
+    """
+    labels = batch.labels.new_full((1, 2), IGNORED)
+    there = torch.ones_like(labels, dtype=torch.bool)
+    pixels = batch.pixels.new_zeros((1, *batch.pixels.shape[1:]))
+    return Batch((), pixels, ~there[:, 0], torch.zeros_like(labels), there, labels)
 
 
 def _left_padded(ids: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
