@@ -110,7 +110,7 @@ def test_ranks_on_two_workers(start: Start, tmp_path: Path) -> None:
     assert not alive(t["pid"] for t in told(failed, 2))
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_failure_that_the_driver_cannot_hear_of_fails_the_job(
     start: Start, tmp_path: Path
 ) -> None:

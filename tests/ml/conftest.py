@@ -1,0 +1,11 @@
+"""Tiny models are quickest on one thread: more wait for each other longer than they compute."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
