@@ -103,6 +103,7 @@ JOBS = [
     "maintain",
     "status",
     "evaluate-vlm",
+    "ask-vlm",
     "describe-tables",
 ]
 SCRIPTS = {f"roundtrip-{name}": f"jobs.{name.replace('-', '_')}:main" for name in JOBS}
