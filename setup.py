@@ -105,6 +105,7 @@ JOBS = [
     "status",
     "evaluate-vlm",
     "leaderboard",
+    "ask-vlm",
     "describe-tables",
 ]
 SCRIPTS = {f"roundtrip-{name}": f"jobs.{name.replace('-', '_')}:main" for name in JOBS}

@@ -18,15 +18,12 @@ WHOLE = {"encoder": "full", "fusion": "full", "llm": "full"}
 CASES: list[dict[str, Any]] = [
     {"llm": "bloom", "fusion": "mlp_projector", "zero_stage": 1, "train": WHOLE},
     {"llm": "llama", "fusion": "gated_cross_attention", "zero_stage": 2, "train": WHOLE},
-    {"llm": "bloom", "fusion": "mlp_projector", "zero_stage": 3, "train": WHOLE},
     {"llm": "llama", "fusion": "gated_cross_attention", "zero_stage": 3, "train": WHOLE},
     {"llm": "bloom", "fusion": "gated_cross_attention", "zero_stage": 3, "train": WHOLE,
      "checkpointing": True},
     {"llm": "llama", "fusion": "resampler", "zero_stage": 3, "train": {"llm": "lora"},
      "enter_layer": 2, "checkpointing": True},
     {"llm": "bloom", "fusion": "resampler", "zero_stage": 3, "train": {}, "enter_layer": 2,
-     "precision": "bf16_autocast"},
-    {"llm": "bloom", "fusion": "gated_cross_attention", "zero_stage": 2, "train": WHOLE,
      "precision": "bf16_autocast"},
     {"llm": "llama", "fusion": "mlp_projector", "zero_stage": 3, "train": WHOLE,
      "precision": "bf16"},
@@ -50,7 +47,7 @@ def test_two_ranks_have_the_losses_of_one_process(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
     env = {**os.environ, **IMPORTABLE, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.ml.model_ranks", str(tmp_path / "plan.json")]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
     made, plain = json.loads((tmp_path / "plan.json.out").read_text(encoding="utf-8"))
     for case, of_ranks, of_one in zip(plan, made, plain, strict=True):
