@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import resource
-import signal
 import sys
-import traceback
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import deepspeed
-import deepspeed.ops
 import deepspeed.runtime.zero.muon.muon_optimizer  # each engine imports it, for seconds
 import torch
 from deepspeed.ops.adam import DeepSpeedCPUAdam
@@ -28,6 +25,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from ml.training.checkpoints import Checkpointer, load
+from tests.ml.forked_ranks import in_ranks
 
 ROWS = 12
 """Rows of a step, over all ranks."""
@@ -236,17 +234,12 @@ def spoiled_save(how: str, engine: Any, checkpointer: Checkpointer) -> str:
     return "nothing"
 
 
-def rank_main(rank: int, group: dict[str, Any], meeting: str) -> None:
-    world = group["world"]
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0", LOCAL_SIZE=str(world))
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
-    deepspeed.init_distributed("gloo", verbose=False)
-    for fields in group["engines"]:
+def act(engines: list[dict[str, Any]]) -> None:
+    """What a rank of a group does: its engines, one after another."""
+    for fields in engines:
         run = Run(**fields)
-        done = use(run, world)
-        if rank == 0:
+        done = use(run, dist.get_world_size())
+        if dist.get_rank() == 0:
             Path(run.result).write_text(json.dumps(done), encoding="utf-8")
         dist.barrier()
 
@@ -255,36 +248,15 @@ def main(plan: str) -> int:
     groups = json.loads(Path(plan).read_text(encoding="utf-8"))
     if any(run.get("models") for group in groups for run in group["engines"]):
         import ml.models  # noqa: F401  # before there are ranks
-    # An all-reduce by shared memory, which DeepSpeed would first compile for a minute.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     gc.freeze()  # what was imported is no garbage, and ranks need not look through it
     for number, group in enumerate(groups):
-        ranks = []
-        for rank in range(group["world"]):
-            child = os.fork()
-            if child == 0:
-                code = 1
-                try:
-                    rank_main(rank, group, f"{plan}.{number}.meeting")
-                    code = 0
-                except BaseException:
-                    traceback.print_exc()
-                finally:
-                    sys.stdout.flush()
-                    os._exit(code)
-            ranks.append(child)
-        if "pids" in group:
-            Path(group["pids"]).write_text(json.dumps(ranks), encoding="utf-8")
-        alive = set(ranks)
-        failed = False
-        while alive:
-            child, status = os.wait()
-            alive.discard(child)
-            if status != 0 and not failed:
-                failed = True
-                for other in alive:  # they would wait for it for ever
-                    os.kill(other, signal.SIGKILL)
-        if failed:
+        ended_well = in_ranks(
+            group["world"],
+            Path(f"{plan}.{number}.meeting"),
+            partial(act, group["engines"]),
+            pids=Path(group["pids"]) if "pids" in group else None,
+        )
+        if not ended_well:
             return 1
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -15,12 +16,13 @@ from torch import distributed as dist
 from ml.training.engine import join_ranks
 
 
-def in_ranks(world: int, meeting: Path, act: Callable[[], None]) -> bool:
+def in_ranks(world: int, meeting: Path, act: Callable[[], None], pids: Path | None = None) -> bool:
     """Do `act` in each of so many ranks of a process group; whether all ended well.
 
-    `meeting` is a file that is not there yet. Where one rank fails the others are killed.
+    `meeting` is a file that is not there yet. Where one rank fails the others are killed. The
+    processes' ids go to the file `pids`, JSON by rank.
     """
-    ranks = set()
+    ranks = []
     for rank in range(world):
         child = os.fork()
         if child == 0:
@@ -34,14 +36,17 @@ def in_ranks(world: int, meeting: Path, act: Callable[[], None]) -> bool:
             finally:
                 sys.stdout.flush()
                 os._exit(code)
-        ranks.add(child)
+        ranks.append(child)
+    if pids is not None:
+        pids.write_text(json.dumps(ranks), encoding="utf-8")
+    left = set(ranks)
     failed = False
-    while ranks:
+    while left:
         child, status = os.wait()
-        ranks.discard(child)
+        left.discard(child)
         if status != 0 and not failed:
             failed = True
-            for other in ranks:  # they would wait for it for ever
+            for other in left:  # they would wait for it for ever
                 os.kill(other, signal.SIGKILL)
     return not failed
 

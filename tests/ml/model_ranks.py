@@ -8,10 +8,9 @@ process that trains on the same batches with plain PyTorch, to PLAN.json.out.
 from __future__ import annotations
 
 import json
-import os
 import sys
-import traceback
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from ml import recipe
 from ml.batch import Batch
 from ml.models import VisionLanguageModel, build
 from ml.models.tuning import parameter_groups, tune
+from tests.ml.forked_ranks import in_ranks
 from tests.ml.tiny_models import tiny_batch
 
 WORLD = 2
@@ -122,44 +122,18 @@ def plain_losses_of(case: dict[str, Any]) -> list[float]:
     return losses
 
 
-def rank_main(rank: int, cases: list[dict[str, Any]], plan: str) -> None:
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(WORLD))
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0", LOCAL_SIZE=str(WORLD))
-    torch.set_num_threads(1)
-    meeting = f"file://{plan}.meeting"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=WORLD)
-    deepspeed.init_distributed("gloo", verbose=False)
-    made = [losses_of(case, rank) for case in cases]
-    if rank == 0:
+def act(cases: list[dict[str, Any]], out: Path) -> None:
+    """What a rank does: all cases, and the first one what they are compared with."""
+    made = [losses_of(case, dist.get_rank()) for case in cases]
+    if dist.get_rank() == 0:
         plain = [plain_losses_of(case) for case in cases]
-        Path(f"{plan}.out").write_text(json.dumps([made, plain]), encoding="utf-8")
+        out.write_text(json.dumps([made, plain]), encoding="utf-8")
 
 
 def main(plan: str) -> int:
     cases = json.loads(Path(plan).read_text(encoding="utf-8"))
-    ranks = []
-    for rank in range(WORLD):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                rank_main(rank, cases, plan)
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stdout.flush()
-                os._exit(code)
-        ranks.append(child)
-    left = set(ranks)
-    while left:
-        child, status = os.wait()
-        left.discard(child)
-        if status:
-            for other in left:  # they would wait for it for ever
-                os.kill(other, 9)
-            return 1
-    return 0
+    did = partial(act, cases, Path(f"{plan}.out"))
+    return 0 if in_ranks(WORLD, Path(f"{plan}.meeting"), did) else 1
 
 
 if __name__ == "__main__":
