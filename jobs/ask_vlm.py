@@ -11,23 +11,18 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from pipelines.errors import DataRefused, UsageError
+from jobs.parsing import Parser
+from ml.training.runs import RunFolder, runs_of_lake
+from pipelines.errors import EXIT_DONE, EXIT_REFUSED, EXIT_USAGE, DataRefused, UsageError
 from pipelines.figures.templates import built_in_templates, template
 
 JOB = "ask_vlm"
-EXIT_DONE, EXIT_USAGE, EXIT_REFUSED = 0, 2, 3
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        raise UsageError(message)
 
 
 def arguments() -> argparse.ArgumentParser:
-    made = _Parser(
+    made = Parser(
         description="Answer a question about an image with a trained model.",
         epilog="example:\n"
         "  python jobs/ask_vlm.py chest.jpg 'Is the heart enlarged?' --run 20260101-120000-gated\n"
@@ -67,8 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _ask(args: argparse.Namespace) -> dict[str, Any]:
-    runs = args.runs or Path(args.lake) / ".runs"
-    folder = args.model or runs / args.run / "model"
+    folder = args.model or RunFolder((args.runs or runs_of_lake(args.lake)) / args.run).model
     if not (folder / "recipe.json").is_file():
         raise UsageError(f"no model at {folder}: check --run, --lake and --runs, or --model")
     try:

@@ -10,24 +10,17 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from pipelines.errors import UsageError
+from jobs import amounts
+from jobs.parsing import Parser
+from pipelines.errors import EXIT_DONE, EXIT_USAGE, UsageError
 from pipelines.files import write_whole
 
 JOB = "plan_memory"
-EXIT_DONE, EXIT_USAGE = 0, 2
-_UNITS = {"GB": 10**9, "MB": 10**6, "TB": 10**12, "GiB": 2**30}
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        raise UsageError(message)
 
 
 def arguments() -> argparse.ArgumentParser:
-    made = _Parser(
+    made = Parser(
         description="Say what training takes of memory, in which set-ups it fits, and the cheapest "
         "of those. GB are 10^9 bytes.",
         epilog="examples:\n"
@@ -45,7 +38,7 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--gpus", type=_count, default=1, metavar="N", help="ranks (default: 1)")
     made.add_argument(
         "--gpu-memory",
-        type=_size,
+        type=amounts.memory_bytes,
         metavar="SIZE",
         help="of each GPU, as 40GB (default: of this machine's GPU; where it has none, ranks share "
         "its main memory)",
@@ -99,15 +92,8 @@ def _device(asked: int | None, ranks: int) -> tuple[bool, int]:
     return not torch.cuda.is_available(), device_memory(ranks)
 
 
-def _size(text: str) -> int:
-    for unit, factor in _UNITS.items():
-        if text.endswith(unit) and (number := _number(text.removesuffix(unit))):
-            return round(number * factor)
-    raise argparse.ArgumentTypeError(f"{text!r} is no size of memory: write 40GB or 80GiB")
-
-
 def _parameters(text: str) -> int:
-    number = _number(text)
+    number = amounts.positive(text)
     if not number or not 1e6 <= number <= 1e13:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no number of parameters from 1e6 to 1e13: write 7.1e9"
@@ -119,15 +105,6 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 100_000:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of ranks: write 4")
     return int(text)
-
-
-def _number(text: str) -> float | None:
-    """A positive number, or None."""
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if 0 < number < float("inf") else None
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any
 
 import pyspark
 from pyspark import inheritable_thread_target
@@ -37,13 +37,19 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.lake import Lake
+from jobs.parsing import Parser
 from jobs.redaction import redacted
 from jobs.session import SetupError, code_version, open_session
-from pipelines.errors import DataRefused, UsageError
+from pipelines.errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_REFUSED,
+    EXIT_USAGE,
+    DataRefused,
+    UsageError,
+)
 from schemas import RUNS, TABLES, SchemaMismatch, Table
 from schemas.frames import frame_of
-
-EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 0, 1, 2, 3
 
 _OUTCOMES = {
     EXIT_DONE: "done",
@@ -135,17 +141,9 @@ class Run:
                 self.tables_out[table.name] = version
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse, but a wrong argument is a UsageError like any other, for `run_job` to report."""
-
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        raise UsageError(message)
-
-
 def parser(description: str, example: str, **kwargs: Any) -> argparse.ArgumentParser:
     """A parser with what every job takes. `example` is a worked command line with its effect."""
-    made = _Parser(
+    made = Parser(
         description=description,
         epilog=f"example:\n{example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

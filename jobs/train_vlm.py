@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import fcntl
 import platform
-import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,14 +21,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
 
+from jobs import amounts
 from jobs.run import Run, log, parser, run_job
 from jobs.run_metrics import MetricsCarrier
 from jobs.session import code_version
 from ml.recipe import Recipe, checked, load_recipe
-from ml.training.runs import RunFolder, Source, TrainingRun, folder_name, runs_in
-from pipelines.errors import DataRefused, UsageError
+from ml.training.runs import RunFolder, Source, TrainingRun, folder_name, runs_in, runs_of_lake
+from pipelines.errors import EXIT_REFUSED, EXIT_USAGE, DataRefused, UsageError
 from schemas import METRICS, ML_RUNS, VLM_EXAMPLES, VQA_EXAMPLES
 from schemas.frames import frame_of
 
@@ -37,8 +36,6 @@ JOB = "train_vlm"
 _TABLES = {"captions": VLM_EXAMPLES, "vqa": VQA_EXAMPLES}
 _LIBRARIES = ("torch", "deepspeed", "transformers", "peft", "timm")
 _WORKER = "ml.training.worker"
-_EXIT_USAGE, _EXIT_REFUSED = 2, 3
-_UNITS = {"MB": 10**6, "GB": 10**9, "GiB": 2**30}
 
 
 class Stopped(RuntimeError):
@@ -92,7 +89,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--device-memory",
-        type=_size,
+        type=amounts.memory_bytes,
         metavar="SIZE",
         help="what each rank has, such as 40GB, for the check before the start (default: this "
         "machine's; with --launch cluster there is no check without it)",
@@ -111,7 +108,7 @@ def body(run: Run) -> Mapping[str, Any]:
     run.lake.check(ML_RUNS, METRICS)
     if args.tensorboard and find_spec("tensorboard") is None:
         raise UsageError("--tensorboard needs the package: pip install roundtrip[tensorboard]")
-    runs = args.runs.absolute() if args.runs else _runs_of(run.lake.root)
+    runs = args.runs.absolute() if args.runs else runs_of_lake(run.lake.root)
     training = _resumed(run, runs) if args.resume else _new(run, runs)
     folder = RunFolder(runs / training.run_id)
     if not args.force:
@@ -228,16 +225,6 @@ def _count(processes: int) -> int:
     return processes
 
 
-def _runs_of(root: str) -> Path:
-    """The folder for runs beside the lake's tables. UsageError where that is no path."""
-    parts = urlsplit(root)
-    if parts.scheme not in ("", "file"):
-        raise UsageError(
-            f"--runs DIR is needed with a lake at {root}: a folder that all ranks can write to"
-        )
-    return Path(unquote(parts.path) if parts.scheme else root) / ".runs"
-
-
 def _versions() -> dict[str, str]:
     found = {name: version(name) for name in _LIBRARIES}
     return {"roundtrip": code_version(), "python": platform.python_version(), **found}
@@ -318,9 +305,9 @@ def _train(run: Run, training: TrainingRun, folder: RunFolder) -> None:
             raise Stopped(error)
     except RankFailed as e:
         error = str(e).splitlines()[0]
-        if e.exit_code == _EXIT_USAGE:
+        if e.exit_code == EXIT_USAGE:
             raise UsageError(_last_line(e.error)) from e
-        if e.exit_code == _EXIT_REFUSED:
+        if e.exit_code == EXIT_REFUSED:
             raise DataRefused(_last_line(e.error)) from e
         raise
     except KeyboardInterrupt:
@@ -379,13 +366,6 @@ def _record(
     names = [column.name for column in ML_RUNS.columns]
     values = [row[name] for name in names]
     run.lake.append(ML_RUNS, frame_of(run.spark, [values], ML_RUNS.struct))
-
-
-def _size(text: str) -> int:
-    found = re.fullmatch(rf"([0-9.]+)({'|'.join(_UNITS)})", text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size of memory: write 40GB or 80GiB")
-    return round(float(found[1]) * _UNITS[found[2]])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,11 +13,9 @@ from pyspark.sql import functions as F
 
 from jobs.lake import Lake
 from ml.recipe import Recipe, checked
+from ml.training.runs import RunFolder
 from pipelines.errors import UsageError
 from schemas import ML_RUNS
-
-MODEL = "model"
-"""Folder of a finished run's model, below the run's own."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class TrainedRun:
 
     def model(self, elsewhere: Path | None = None) -> Path:
         """Folder of its model, or the one that was asked for. UsageError where none is there."""
-        folder = elsewhere or self.folder / MODEL
+        folder = elsewhere or RunFolder(self.folder).model
         if not (folder / "facts.json").is_file():
             way_out = (
                 "check --model"

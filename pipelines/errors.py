@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 0, 1, 2, 3
+"""Exit codes of every job, and of the ranks of a training."""
+
 
 class UsageError(ValueError):
     """What was asked for makes no sense or contradicts what is there: exit code 2."""

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from ml.recipe import Recipe, checked
 from pipelines.errors import DataRefused, UsageError
@@ -128,6 +129,16 @@ class RunFolder:
     @property
     def _metrics(self) -> Path:
         return self.path / _METRICS
+
+
+def runs_of_lake(root: str) -> Path:
+    """The folder for runs beside a lake's tables. UsageError where that is no path."""
+    parts = urlsplit(root)
+    if parts.scheme not in ("", "file"):
+        raise UsageError(
+            f"--runs DIR is needed with a lake at {root}: a folder that all ranks can write to"
+        )
+    return Path(unquote(parts.path) if parts.scheme else root) / ".runs"
 
 
 def folder_name(run_id: str) -> str:

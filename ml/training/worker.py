@@ -38,9 +38,14 @@ from ml.training.loop import NotFinite, Position, mean_loss, train
 from ml.training.metrics import Reporter, StepRow, peak_flops
 from ml.training.runs import Ended, RunFolder
 from ml.training.weights import model_of_stage, trained_model
-from pipelines.errors import DataRefused, UsageError
-
-EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 1, 2, 3
+from pipelines.errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_REFUSED,
+    EXIT_USAGE,
+    DataRefused,
+    UsageError,
+)
 
 
 @dataclass(frozen=True)
@@ -244,7 +249,7 @@ def main(folder: str) -> int:
     except Exception:  # not left to the interpreter, whose end may wait for a thread for ever
         traceback.print_exc()
         return EXIT_FAILED
-    return 0
+    return EXIT_DONE
 
 
 if __name__ == "__main__":
