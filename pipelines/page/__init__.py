@@ -12,7 +12,8 @@ def palette_css() -> str:
 
 
 def document(title: str, style: str, main: str) -> str:
-    """A whole page: `style` is its CSS beyond the palette, `main` the HTML of its content."""
+    """A whole page: `style` is its CSS beyond what pages share, `main` the HTML of its content."""
+    shared = files(__package__).joinpath("page.css").read_text(encoding="utf-8")
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -21,7 +22,7 @@ def document(title: str, style: str, main: str) -> str:
 <title>{escape(title)}</title>
 <link rel="icon" href="data:,">
 <style>
-{palette_css()}{style}</style>
+{palette_css()}{shared}{style}</style>
 </head>
 <body>
 <main>
