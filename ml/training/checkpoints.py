@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import numpy as np
 import torch
 from deepspeed.accelerator import get_accelerator
@@ -26,12 +25,11 @@ from torch import Tensor
 from torch import distributed as dist
 
 from ml.training import checkpoint_files as files
+from ml.training import checkpoint_fit as fit
 from ml.training import checkpoint_fragments as fragments
 from pipelines.errors import DataRefused, UsageError
 
 _POLL_SECONDS = 0.1
-_NAMED = 5
-"""So many parameters an error names before it counts the rest."""
 _NOT_AVERAGES = {"master", "kept", "buffer", "rng"}
 
 
@@ -90,14 +88,14 @@ class Checkpointer:
         self.wait()
         rank, world = _rank(), _world()
         if self._fingerprints is None:
-            frozen = _frozen(engine) - self._carried
+            frozen = fit.frozen(engine) - self._carried
             self._fingerprints = fragments.fingerprints(engine, frozen, rank, world)
         partial = self._folder / (name + files.PARTIAL)
         error: Exception | None = None
         try:
             if rank == 0:
                 partial.mkdir()
-            manifest = {**_description(engine, self._fingerprints), "name": name, "state": state}
+            manifest = {**fit.description(engine, self._fingerprints), "name": name, "state": state}
             manifest = _json(manifest)
             tensors, index = _content(engine, self._carried)
             self._copy.take(tensors)
@@ -190,16 +188,16 @@ def load(engine: Any, path: Path | str) -> dict[str, Any]:
     _agree(error)
     saved = reader.manifest
     kept = reader.names("kept")
-    frozen = _frozen(engine) - kept
+    frozen = fit.frozen(engine) - kept
     prints = fragments.fingerprints(engine, frozen, rank, world)
-    differences = _differences(_description(engine, prints), saved, kept)
+    differences = fit.differences(fit.description(engine, prints), saved, kept)
     if differences:
         raise UsageError(f"{path} is of another model: " + "; ".join(differences))
 
     _read_masters(engine, reader)
     _read_kept(engine, reader, kept)
     fragments.weights_from_masters(engine)
-    for name, buffer in _buffers(engine).items():
+    for name, buffer in fit.buffers(engine).items():
         buffer.copy_(reader.read(f"buffer/{name}", 0, buffer.numel()).view(buffer.shape))
     for group, rate in zip(
         fragments.base_optimizer(engine).param_groups, saved["learning_rates"], strict=True
@@ -237,95 +235,13 @@ def _content(engine: Any, carried: set[str]) -> tuple[dict[str, Tensor], dict[st
     for name, start, values in fragments.kept_fragments(engine, carried, rank, world):
         tensors[f"kept/{name}"], pieces[f"kept/{name}"] = values, [start, len(values)]
     if rank == 0:
-        for name, buffer in _buffers(engine).items():
+        for name, buffer in fit.buffers(engine).items():
             key = f"buffer/{name}"
             tensors[key], pieces[key] = buffer.reshape(-1), [0, buffer.numel()]
     tensors["rng/torch"] = torch.get_rng_state()
     if _has_device():
         tensors["rng/device"] = get_accelerator().get_rng_state()
     return tensors, {"pieces": pieces, "steps": steps, "random": _random_state()}
-
-
-def _description(engine: Any, prints: dict[str, int]) -> dict[str, Any]:
-    """What a checkpoint says of its engine, the same on all ranks."""
-    trained = fragments.trained_parameters(engine)
-    schedule = engine.lr_scheduler
-    groups = fragments.base_optimizer(engine).param_groups
-    return {
-        "versions": {"deepspeed": deepspeed.__version__, "torch": torch.__version__},
-        "zero_stage": engine.zero_optimization_stage(),
-        "parameters": {
-            name: {
-                "shape": fragments.shape_of(p),
-                "dtype": str(p.dtype).removeprefix("torch."),
-                "trained": name in trained,
-                "fingerprint": prints.get(name),
-            }
-            for name, p in engine.module.named_parameters()
-        },
-        "buffers": {name: list(b.shape) for name, b in _buffers(engine).items()},
-        "counters": {
-            name: getattr(engine, name)
-            for name in ("global_steps", "global_samples", "skipped_steps")
-        },
-        "learning_rates": [float(group["lr"]) for group in groups],
-        "lr_scheduler": None if schedule is None else schedule.state_dict(),
-        "loss_scale": fragments.loss_scale_state(engine),
-    }
-
-
-def _differences(here: dict[str, Any], saved: dict[str, Any], kept: Collection[str]) -> list[str]:
-    """Why a checkpoint does not fit an engine, a phrase each; empty if it does."""
-    mine, theirs = here["parameters"], saved["parameters"]
-    both = [name for name in theirs if name in mine]
-    found = [
-        ("not in the model", [n for n in theirs if n not in mine]),
-        ("not in the checkpoint", [n for n in mine if n not in theirs]),
-        (
-            "of another shape",
-            [
-                f"{n} ({theirs[n]['shape']} there, {mine[n]['shape']} here)"
-                for n in both
-                if mine[n]["shape"] != theirs[n]["shape"]
-            ],
-        ),
-        (
-            "trained there and frozen here",
-            [n for n in both if theirs[n]["trained"] and not mine[n]["trained"]],
-        ),
-        (
-            "frozen there and trained here",
-            [n for n in both if mine[n]["trained"] and not theirs[n]["trained"]],
-        ),
-        (
-            "frozen, but with other values",
-            [
-                n
-                for n in both
-                if n not in kept
-                and not mine[n]["trained"]
-                and not theirs[n]["trained"]
-                and mine[n]["dtype"] == theirs[n]["dtype"]
-                and mine[n]["shape"] == theirs[n]["shape"]
-                and mine[n]["fingerprint"] != theirs[n]["fingerprint"]
-            ],
-        ),
-        (
-            "buffers of another shape",
-            sorted(
-                name
-                for name in here["buffers"].keys() | saved["buffers"].keys()
-                if here["buffers"].get(name) != saved["buffers"].get(name)
-            ),
-        ),
-    ]
-    phrases = [f"{what}: {_listed(names)}" for what, names in found if names]
-    rates, wanted = len(here["learning_rates"]), len(saved["learning_rates"])
-    if rates != wanted:
-        phrases.append(f"{wanted} parameter groups there and {rates} here")
-    if here["lr_scheduler"] is not None and saved["lr_scheduler"] is None:
-        phrases.append("it has no learning rate schedule")
-    return phrases
 
 
 def _json(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -335,11 +251,6 @@ def _json(manifest: dict[str, Any]) -> dict[str, Any]:
         return copy
     except (TypeError, ValueError) as e:
         raise UsageError(f"state, or the learning rate schedule, is no JSON: {e}") from e
-
-
-def _listed(names: list[Any]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(str(name) for name in names[:_NAMED]) + more
 
 
 def _read_masters(engine: Any, reader: files.Reader) -> None:
@@ -374,21 +285,6 @@ def _read_kept(engine: Any, reader: files.Reader, kept: Collection[str]) -> None
             start, length = fragments.share(numel, _rank(), _world()) if partitioned else (0, numel)
             target = p.ds_tensor if partitioned else p
             fragments.put(target, 0, reader.read(f"kept/{name}", start, length))
-
-
-def _frozen(engine: Any) -> set[str]:
-    names = {name for name, _ in engine.module.named_parameters()}
-    return names - fragments.trained_parameters(engine).keys()
-
-
-def _buffers(engine: Any) -> dict[str, Tensor]:
-    """Buffers that a state dictionary of the model would have."""
-    return {
-        f"{path}.{name}" if path else name: buffer
-        for path, module in engine.module.named_modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None and name not in module._non_persistent_buffers_set
-    }
 
 
 def _random_state() -> dict[str, Any]:
