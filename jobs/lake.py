@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
-import random
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -16,46 +13,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from delta.exceptions import (
-    ConcurrentAppendException,
-    ConcurrentDeleteDeleteException,
-    ConcurrentDeleteReadException,
-    ConcurrentTransactionException,
-    ConcurrentWriteException,
-    MetadataChangedException,
-    ProtocolChangedException,
-)
 from delta.tables import DeltaMergeBuilder, DeltaTable
 from py4j.protocol import Py4JJavaError
-from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.locks import locked
+from jobs.races import retried
 from jobs.session import settings
 from pipelines.errors import UsageError
 from schemas import SchemaMismatch, Table
 from schemas.frames import frame_of
 
-_CONFLICTS = (
-    ConcurrentAppendException,
-    ConcurrentDeleteDeleteException,
-    ConcurrentDeleteReadException,
-    ConcurrentTransactionException,
-    ConcurrentWriteException,
-    MetadataChangedException,
-    ProtocolChangedException,
-)
 _NOTE = "spark.databricks.delta.commitInfo.userMetadata"
 _UPKEEP = ("OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES")
 """What Delta calls the operations that leave all rows as they are."""
-_ATTEMPTS = 12
-_CREATE_ATTEMPTS = 6
-_SIGNS_OF_CREATION = (
-    "DELTA_METADATA_ABSENT",
-    "DELTA_TABLE_NOT_FOUND",
-    "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION",
-    "already exists",
-)
 
 
 class Lake:
@@ -377,15 +349,8 @@ class Lake:
         if root is None:
             yield
             return
-        lock = _locks(root) / f"{table.name}.stream"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with lock.open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as e:
-                raise UsageError(
-                    f"another run is writing {table.name} in this lake: end that one first"
-                ) from e
+        busy = f"another run is writing {table.name} in this lake: end that one first"
+        with locked(_locks(root) / f"{table.name}.stream", busy):
             yield
 
     def _folder(self, path: str) -> tuple[Any, Any]:
@@ -398,7 +363,7 @@ class Lake:
         if self._after:
             self._after.result()
         with self._turn(table):
-            _retried(write)
+            retried(write)
 
     @contextmanager
     def _turn(self, table: Table) -> Iterator[None]:
@@ -407,10 +372,7 @@ class Lake:
         if root is None:
             yield
             return
-        lock = _locks(root) / table.name
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with lock.open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(_locks(root) / table.name):
             yield
 
     def _clear_unborn(self, table: Table) -> None:
@@ -443,32 +405,3 @@ def _is_of_a_commit(path: Path) -> bool:
 def quoted(text: str) -> str:
     """A text as a literal of Spark's SQL."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _retried(write: Callable[[], object]) -> None:
-    """Run a Delta write again while another writer wins the race for the table's next version."""
-    for attempt in range(_ATTEMPTS):
-        try:
-            write()
-            return
-        except (*_CONFLICTS, AnalysisException, Py4JJavaError) as e:
-            last = _ATTEMPTS if _lost_race(e) else _CREATE_ATTEMPTS if _lost_creation(e) else 0
-            if attempt + 1 >= last:
-                raise
-        time.sleep(random.uniform(0.1, 0.5) * 2 ** min(attempt, 4))
-    raise AssertionError("unreachable")
-
-
-def _lost_race(error: Exception) -> bool:
-    # Delta's Python half translates some of these exceptions, and passes others on as Java's.
-    names = {type(error).__name__}
-    cause = getattr(error, "java_exception", None)
-    while cause is not None:
-        names.add(cause.getClass().getSimpleName())
-        cause = cause.getCause()
-    return bool(names & {c.__name__ for c in _CONFLICTS})
-
-
-def _lost_creation(error: Exception) -> bool:
-    """Whether another writer may be making the table: it is there, or half of it."""
-    return any(sign in str(error) for sign in _SIGNS_OF_CREATION)

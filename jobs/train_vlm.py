@@ -8,7 +8,6 @@ it was made of, ml.metrics has a row for each step. Stopped or killed anywhere i
 from __future__ import annotations
 
 import argparse
-import fcntl
 import platform
 import signal
 import sys
@@ -23,6 +22,7 @@ from types import FrameType
 from typing import Any, Literal
 
 from jobs import amounts
+from jobs.locks import locked
 from jobs.run import Run, log, parser, run_job
 from jobs.run_metrics import MetricsCarrier
 from jobs.session import code_version
@@ -114,7 +114,8 @@ def body(run: Run) -> Mapping[str, Any]:
     if not args.force:
         with run.step("check memory"):
             _check_memory(training, args)
-    with _only_trainer(folder.path):
+    busy = f"another process is training {folder.path}: end that one first"
+    with locked(folder.path / "lock", busy):
         folder.write(training)
         run.tables_in.update(training.table_versions)
         _record(run, training, folder, "resume" if args.resume else "start", "running")
@@ -244,18 +245,6 @@ def _check_memory(training: TrainingRun, args: argparse.Namespace) -> None:
     )
     if not plan.fits:
         raise UsageError(f"it does not fit: {plan.nearest}; --force starts it all the same")
-
-
-@contextmanager
-def _only_trainer(folder: Path) -> Iterator[None]:
-    """Hold the run, by a lock that ends with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            raise UsageError(f"another process is training {folder}: end that one first") from e
-        yield
 
 
 @contextmanager
