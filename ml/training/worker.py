@@ -25,7 +25,7 @@ import torch
 import transformers
 from torch import distributed as dist
 
-from ml.feed import Feed, open_table
+from ml.feed import VALIDATION, Feed, open_table
 from ml.memory.counts import counts_of
 from ml.models import processor_of
 from ml.models.artefact import save_artefact
@@ -117,6 +117,8 @@ class Worker:
             world=self.world,
         )
         feed = feed_of(start=position.examples)
+        # Made once: it looks through the table for its rows, and finds out now if there are none.
+        validation = feed_of(part=VALIDATION) if stage.validate_every else None
         counts = counts_of(model)  # ZeRO-3 will cut it
         config = config_of(
             stage,
@@ -158,7 +160,7 @@ class Worker:
                 attempt=self.attempt,
                 record=record,
                 save=save,
-                validate=lambda: mean_loss(engine, feed_of(part="validation")),
+                validate=lambda: mean_loss(engine, validation or ()),
                 told_to_stop=self.told_to_stop,
                 peak=peak_flops(stage.precision),
             )
