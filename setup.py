@@ -99,6 +99,7 @@ JOBS = [
     "draw-return-trips",
     "plan-memory",
     "train-vlm",
+    "sweep-vlm",
     "check-quality",
     "replay-rejected",
     "maintain",

@@ -15,7 +15,7 @@ from schemas.figures import (
     VLM_EXAMPLES,
     VQA_EXAMPLES,
 )
-from schemas.ml import LEADERBOARD, METRICS, ML_RUNS, PREDICTIONS, SCORES
+from schemas.ml import LEADERBOARD, METRICS, ML_RUNS, PREDICTIONS, SCORES, SWEEPS
 from schemas.ops import QUALITY_RESULTS, RUNS
 from schemas.table import Column, Expectation, SchemaMismatch, Table, between
 from schemas.trips import (
@@ -53,6 +53,7 @@ TABLES: tuple[Table, ...] = (
     TOKEN_IDS,
     ML_RUNS,
     METRICS,
+    SWEEPS,
     PREDICTIONS,
     SCORES,
     LEADERBOARD,
@@ -84,6 +85,7 @@ __all__ = [
     "RETURN_TRIP_STATS",
     "RUNS",
     "SCORES",
+    "SWEEPS",
     "TABLES",
     "TOKEN_IDS",
     "TRIPS",

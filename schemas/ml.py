@@ -37,7 +37,7 @@ ML_RUNS = Table(
         _RUN_ID,
         Column("at", TIMESTAMP, "when", "UTC", nullable=False),
         Column("event", STRING, "start, resume or end", nullable=False),
-        Column("outcome", STRING, "running; then done, failed or stopped", nullable=False),
+        Column("outcome", STRING, "running; then done, paused, failed or stopped", nullable=False),
         Column("recipe", STRING, "name of the recipe", nullable=False),
         Column("recipe_json", STRING, "the recipe with every default", nullable=False),
         Column("versions", MapType(STRING, STRING), "of roundtrip, its commit, torch, DeepSpeed"),
@@ -81,6 +81,25 @@ METRICS = Table(
         Column("peak_bytes", BIGINT, "largest memory of a rank so far", "bytes"),
     ),
     key=("run_id", "stage", "step"),
+    time="at",
+)
+
+SWEEPS = Table(
+    name="ml.sweeps",
+    comment="One row for each run of a sweep and rung that it reached.",
+    columns=(
+        Column("sweep_id", STRING, "the sweep, see docs/training-use.md", nullable=False),
+        _RUN_ID,
+        Column("recipe", STRING, "name of the recipe", nullable=False),
+        Column("rung", DOUBLE, "share of the last stage's steps", "above 0, to 1", nullable=False),
+        Column("step", BIGINT, "the step there; null: it failed before"),
+        Column("validation_loss", DOUBLE, "there; null: not finite, or it failed before"),
+        Column("place", INT, "1: the lowest loss of the rung; null: no loss"),
+        Column("goes_on", BOOLEAN, "to the next rung; at the last: it is the best", nullable=False),
+        Column("error", STRING, "what ended it, in one line"),
+        Column("at", TIMESTAMP, "when the rung was decided", "UTC", nullable=False),
+    ),
+    key=("sweep_id", "run_id", "rung"),
     time="at",
 )
 

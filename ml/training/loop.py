@@ -45,22 +45,25 @@ def train(
     stage: Stage,
     *,
     steps: int,
+    until: int,
     position: Position,
     attempt: int,
     record: Callable[[StepRow], None],
     save: Callable[[Position], None],
-    validate: Callable[[], float],
+    validate: Callable[[], float] | None,
     told_to_stop: Callable[[], bool] = lambda: False,
     peak: float | None = None,
 ) -> bool:
-    """Take the steps of a stage from `position` on, of `steps` in all; whether all were taken.
+    """Take a stage's steps from `position` on to step `until`, of `steps` in all; False if stopped.
 
-    `record` gets a row for each step. `save` is called every `checkpoint_every` steps, at the end,
-    and where one rank or several were told to stop. `peak` is the FLOP/s of a rank's device, where
-    known. Raises NotFinite.
+    `record` gets a row for each step. `save` is called every `checkpoint_every` steps, at the last,
+    and where one rank or several were told to stop; `validate`, if given, every `validate_every`
+    steps and at the last. `peak` is the FLOP/s of a rank's device, where known. Raises NotFinite.
     """
     flops_a_token: float | None = None
     engine.train()
+    if position.step >= until:
+        return True
     for step in feed:
         begun = time.perf_counter() - step.wait_seconds
         label_tokens, tokens, padded, stops = _summed(
@@ -93,9 +96,9 @@ def train(
         mfu = None
         if peak is not None and flops_a_token is not None:
             mfu = flops_a_token * padded / seconds / (peak * dist.get_world_size())
-        ends = step.number == steps
+        ends = step.number == until
         validation = None
-        if stage.validate_every and (ends or step.number % stage.validate_every == 0):
+        if validate and (ends or _is_due(step.number, stage.validate_every)):
             validation = finite(validate())
         row = StepRow(
             stage=stage.name,
@@ -121,13 +124,19 @@ def train(
                 f"stage {stage.name}: loss or gradient was not finite in {position.futile} steps "
                 f"in a row, up to step {step.number}, and the weights are as before them"
             )
-        if ends or step.number % stage.checkpoint_every == 0:
+        if ends or _is_due(step.number, stage.checkpoint_every):
             # After the row: whoever goes on from this checkpoint finds the step in the metrics.
             started = time.perf_counter()
             save(position)
             took = time.perf_counter() - started
             record(replace(row, seconds=row.seconds + took, checkpoint_seconds=took))
+        if ends:
+            break
     return True
+
+
+def _is_due(step: int, every: int | None) -> bool:
+    return every is not None and step % every == 0
 
 
 def _learn(engine: Any, batch: Batch, label_tokens: int, is_last: bool) -> Tensor:

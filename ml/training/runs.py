@@ -42,6 +42,8 @@ class TrainingRun:
     """What is trained from what. `tables` are by the stages' kind of data, captions or vqa.
 
     `attempt` counts the starts before this one. `versions` are of the code and its libraries.
+    `pause_at`: the share of the last stage's steps after which it pauses, with a checkpoint and a
+    validation loss; it can go on as if it had not.
     """
 
     run_id: str
@@ -51,6 +53,7 @@ class TrainingRun:
     versions: Mapping[str, str]
     attempt: int = 0
     tensorboard: bool = False
+    pause_at: float | None = None
 
     @property
     def table_versions(self) -> dict[str, int]:
@@ -61,7 +64,7 @@ class TrainingRun:
 class Ended:
     """How the ranks of a start ended: the last checkpoint, and sizes where the model is done."""
 
-    outcome: Literal["done", "stopped"]
+    outcome: Literal["done", "paused", "stopped"]
     checkpoint: str | None
     parameters: int | None = None
     trained_parameters: int | None = None

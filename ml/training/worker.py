@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import signal
 import sys
@@ -96,11 +97,13 @@ class Worker:
                 return
             saved = self.latest()
             gc.collect()  # engines are in cycles, and the next one needs the memory
-        self.end("done", saved)
+        self.end("done" if saved and saved.ended else "paused", saved)
 
     def stage(self, number: int, saved: Saved | None) -> bool:
-        """Take a stage's steps, those that are left of it; whether they were all taken."""
+        """Take a stage's steps, those that are left of it; False where it was told to stop."""
         stage = self.recipe.stages[number]
+        is_last = number + 1 == len(self.recipe.stages)
+        pause_at = self.run.pause_at if is_last else None
         goes_on = saved is not None and saved.is_in(number)
         position = saved.position if saved and goes_on else Position()
         before = saved.path if saved and not goes_on else None
@@ -118,7 +121,8 @@ class Worker:
         )
         feed = feed_of(start=position.examples)
         # Made once: it looks through the table for its rows, and finds out now if there are none.
-        validation = feed_of(part=VALIDATION) if stage.validate_every else None
+        validation = feed_of(part=VALIDATION) if stage.validate_every or pause_at else None
+        until = feed.steps if pause_at is None else max(1, math.ceil(pause_at * feed.steps))
         counts = counts_of(model)  # ZeRO-3 will cut it
         config = config_of(
             stage,
@@ -151,16 +155,17 @@ class Worker:
                 self.reporter.step(row, steps=feed.steps)
 
         try:
-            took_all = train(
+            untold = train(
                 engine,
                 feed,
                 stage,
                 steps=feed.steps,
+                until=until,
                 position=position,
                 attempt=self.attempt,
                 record=record,
                 save=save,
-                validate=lambda: mean_loss(engine, validation or ()),
+                validate=partial(mean_loss, engine, validation) if validation is not None else None,
                 told_to_stop=self.told_to_stop,
                 peak=peak_flops(stage.precision),
             )
@@ -171,7 +176,7 @@ class Worker:
             raise NotFinite(f"{e}; {kept}") from e
         checkpointer.wait()
         close_engine(engine)
-        return took_all
+        return untold
 
     def state(self, number: int, at: Position, steps: int) -> dict[str, Any]:
         """What a checkpoint says of the run: all that its numbers depend on."""

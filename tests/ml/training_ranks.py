@@ -190,6 +190,9 @@ def use(run: Run) -> dict[str, Any]:
             unchanged.extend([row.step] if same(older, weights) else [])
         rows[row.step] = row
 
+    def validate() -> float:
+        return mean_loss(engine, feed(run, rank, world))
+
     position = Position()
     try:
         train(
@@ -197,11 +200,12 @@ def use(run: Run) -> dict[str, Any]:
             feed(run, rank, world),
             stage,
             steps=run.steps,
+            until=run.steps,
             position=position,
             attempt=0,
             record=record,
             save=lambda at: saved.append([at.step, at.examples]),
-            validate=lambda: mean_loss(engine, feed(run, rank, world)),
+            validate=validate if stage.validate_every else None,
             peak=run.peak,
         )
     except NotFinite as e:
