@@ -88,7 +88,7 @@ SWEEPS = Table(
     name="ml.sweeps",
     comment="One row for each run of a sweep and rung that it reached.",
     columns=(
-        Column("sweep_id", STRING, "the sweep, see docs/training-use.md", nullable=False),
+        Column("sweep_id", STRING, "the sweep, see docs/training.md", nullable=False),
         _RUN_ID,
         Column("recipe", STRING, "name of the recipe", nullable=False),
         Column("rung", DOUBLE, "share of the last stage's steps", "above 0, to 1", nullable=False),

@@ -45,6 +45,9 @@ def make_llm(
         hidden_size=hidden,
         n_layer=layers,
         n_head=heads,
+        # Bloom's 0.02 is for thousands of channels: here a layer would add next to nothing to what
+        # enters it, and an image take thousands of steps to be noticed.
+        initializer_range=hidden**-0.5,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.eos_token_id,
         eos_token_id=tokenizer.eos_token_id,
