@@ -17,19 +17,16 @@ from typing import Any
 from jobs.caption_scores import score_captions
 from jobs.evaluated_rows import tested
 from jobs.evaluation import Evaluation, checkpoint_of
+from jobs.models_in_tasks import handed_in_batches, place_of
 from jobs.question_scores import score_questions
 from jobs.run import Run, parser, run_job
-from jobs.session import settings
 from jobs.trained_run import TrainedRun, trained_run
-from jobs.vlm_answers import place_of
 from ml.recipe import Data
 from pipelines.errors import UsageError
 from pipelines.figures.splits import FOLDS
 from schemas import PREDICTIONS, SCORES, VLM_EXAMPLES, VQA_EXAMPLES
 
 JOB = "evaluate_vlm"
-_ROWS_A_BATCH = 8
-"""How many of a model's batches Spark hands over at a time, to be put together by length."""
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -94,8 +91,7 @@ def body(run: Run) -> Mapping[str, Any]:
     run.lake.check(PREDICTIONS, SCORES)
     checkpoint, place = checkpoint_of(folder), place_of(run.spark, folder, run.args.batch)
     fields: dict[str, Any] = {"checkpoint": checkpoint}
-    handed = {"spark.sql.execution.arrow.maxRecordsPerBatch": str(_ROWS_A_BATCH * run.args.batch)}
-    with settings(run.spark, handed):
+    with handed_in_batches(run.spark, run.args.batch):
         if name := trained.template("vqa"):
             with run.step("choose questions"):
                 at = tested(run, trained, VQA_EXAMPLES, data)

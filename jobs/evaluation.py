@@ -11,14 +11,12 @@ from typing import Any
 
 from jobs.evaluated_rows import Tested
 from jobs.lake import quoted
+from jobs.models_in_tasks import Place, partitions_of
 from jobs.run import Run
 from jobs.trained_run import TrainedRun
-from jobs.vlm_answers import Place
 from ml.evaluation.summary import Score
 from schemas import SCORES
 from schemas.frames import frame_of
-
-_TASKS_A_SLOT = 4  # so that a slot with short answers takes over from one with long ones
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,7 @@ class Evaluation:
 
     def partitions(self, rows: int) -> int:
         """Among how many tasks so many rows for the model go."""
-        slots = self.run.spark.sparkContext.defaultParallelism
-        return max(1, min(_TASKS_A_SLOT * slots, -(-rows // self.run.args.batch)))
+        return partitions_of(self.run.spark, rows, self.run.args.batch)
 
     def write_scores(self, scores: Sequence[Score]) -> None:
         """Replace what ml.scores has of this evaluation on this table."""

@@ -1,25 +1,21 @@
-"""Questions with images through a model, in Spark's tasks: one model a Python worker."""
+"""An evaluation's questions and captions through a model, in Spark's tasks."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, reduce
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 from PIL import Image
-from pyspark import TaskContext
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from jobs.models_in_tasks import Place, model_at
 from ml.evaluation.controls import Majority, Retrieval
 from ml.evaluation.scores import METRICS, scores_of
 from schemas.frames import frame_of
-
-if TYPE_CHECKING:
-    from ml.evaluation.answers import Answerer
 
 Batches = Iterable[pa.RecordBatch]
 
@@ -33,24 +29,6 @@ _SCORED = f"{ASKED}, prediction string, confidence double, " + ", ".join(
 )
 _NAMES = [part.split()[0] for part in ASKED.split(", ")]
 _GRAY = 128
-
-
-class Place(NamedTuple):
-    """Where a worker finds the model, and what it may use; `stamp` tells a model from the one that
-    lay in the same folder before."""
-
-    folder: str
-    stamp: str
-    batch_size: int
-    threads: int
-
-
-def place_of(spark: SparkSession, folder: Path, batch_size: int) -> Place:
-    """The model's place. A task has `spark.task.cpus` cores, so torch gets as many threads."""
-    facts = (folder / "facts.json").stat()
-    threads = int(spark.sparkContext.getConf().get("spark.task.cpus", "1") or 1)
-    stamp = f"{facts.st_mtime_ns} {facts.st_ino}"
-    return Place(str(folder.resolve()), stamp, batch_size, threads)
 
 
 def asked_of_model(
@@ -99,7 +77,7 @@ def answered(asked: DataFrame, place: Place, partitions: int) -> DataFrame:
     """What the model says to each row of `asked_of_model`, scored."""
 
     def in_batches(batches: Batches) -> Iterator[pa.RecordBatch]:
-        model = _model(place)
+        model = model_at(place)
         for batch in batches:
             said = model.answers(batch["image"].to_pylist(), batch["prompt"].to_pylist())
             yield _scored(batch, [a.text for a in said], [a.confidence for a in said])
@@ -162,7 +140,7 @@ def captions_told(shown: DataFrame, place: Place, partitions: int) -> DataFrame:
     """
 
     def in_batches(batches: Batches) -> Iterator[pa.RecordBatch]:
-        model = _model(place)
+        model = model_at(place)
         for batch in batches:
             told = model.likelihoods(
                 *(batch[name].to_pylist() for name in ("image", "prompt", "text"))
@@ -188,7 +166,7 @@ def pool_told(
     """Each image with all captions: example_id and their log-likelihoods, an array."""
 
     def in_batches(batches: Batches) -> Iterator[pa.RecordBatch]:
-        model = _model(place)
+        model = model_at(place)
         for batch in batches:
             rows = []
             for image in batch["image"].to_pylist():
@@ -200,17 +178,3 @@ def pool_told(
             )
 
     return images.mapInArrow(in_batches, "example_id bigint, likelihoods array<double>")
-
-
-def _model(place: Place) -> Answerer:
-    """The model on this task's device: its GPU where Spark gave it one, else one by turns."""
-    import torch
-
-    from ml.evaluation.answers import answerer  # not on the driver, which needs no torch
-
-    if not torch.cuda.is_available():
-        return answerer(*place, "cpu")
-    context: Any = TaskContext.get()
-    given = context.resources().get("gpu")
-    own = given.addresses[0] if given else context.partitionId() % torch.cuda.device_count()
-    return answerer(*place, f"cuda:{own}")
