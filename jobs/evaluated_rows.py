@@ -98,11 +98,7 @@ def _pinned(run: Run, table: Table, version: int, run_id: str) -> DataFrame:
     except UsageError:
         raise
     except Exception as e:
-        text = str(e)
-        gone = (
-            isinstance(e, AnalysisException) or "FILE_NOT_EXIST" in text or "FileNotFound" in text
-        )
-        if not gone:
+        if not is_gone(e):
             raise
         raise UsageError(
             f"version {version} of {table.name}, which run {run_id} is to be tested on, is gone "
@@ -110,6 +106,13 @@ def _pinned(run: Run, table: Table, version: int, run_id: str) -> DataFrame:
             "--table-version current takes the newest"
         ) from e
     return rows
+
+
+def is_gone(error: Exception) -> bool:
+    """Whether Spark's error says that a version, or one of its files, is not there any more."""
+    text = str(error)
+    of_files = "FILE_NOT_EXIST" in text or "FileNotFound" in text
+    return isinstance(error, AnalysisException) or of_files
 
 
 def _refuse_trained(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
@@ -15,6 +16,7 @@ from typing import Any
 
 from delta.tables import DeltaMergeBuilder, DeltaTable
 from py4j.protocol import Py4JJavaError
+from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -25,6 +27,8 @@ from pipelines.errors import UsageError
 from schemas import SchemaMismatch, Table
 from schemas.frames import frame_of
 
+TABLE_NAME = re.compile(r"[A-Za-z]\w*\.[A-Za-z]\w*", re.ASCII)
+"""A table of a lake by its layer and name."""
 _NOTE = "spark.databricks.delta.commitInfo.userMetadata"
 _UPKEEP = ("OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES")
 """What Delta calls the operations that leave all rows as they are."""
@@ -129,11 +133,40 @@ class Lake:
             )
         return self._as_declared(table, self._load(table, version))
 
+    def read_other(self, place: str, version: int | None = None) -> tuple[DataFrame, int]:
+        """Any Delta table pinned to a version, by default its newest: its rows, and which it is.
+
+        `place` is its name in this lake, or its path or URL. Raises UsageError where there is no
+        such table or version.
+        """
+        path = self.path_of(place)
+        newest = self._version_at(path)
+        if newest is None:
+            raise UsageError(
+                f"no Delta table at {path}: a table is named layer.table, or by a path"
+            )
+        version = newest if version is None else version
+        try:
+            return self._at(path, version), version
+        except AnalysisException as e:
+            raise UsageError(
+                f"{path} has no version {version} that can be read; its newest is {newest}"
+            ) from e
+
+    def path_of(self, place: str) -> str:
+        """Path or URL of a table that is named layer.table in this lake, or by those themselves."""
+        if TABLE_NAME.fullmatch(place):
+            return f"{self.root}/{place.replace('.', '/')}"
+        return place.rstrip("/") if "://" in place else os.path.abspath(place)
+
     def _load(self, table: Table, version: int | None = None) -> DataFrame:
+        return self._at(self.path(table), version)
+
+    def _at(self, path: str, version: int | None) -> DataFrame:
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
-        return reader.load(self.path(table))
+        return reader.load(path)
 
     def stream(self, table: Table, *, max_files: int) -> DataFrame:
         """The table's rows as a stream: those that are there, then whatever is appended.
@@ -172,10 +205,11 @@ class Lake:
 
         From Delta's own view of the log: `history(1)` starts a Spark job for the same number.
         """
+        return self._version_at(self.path(table))
+
+    def _version_at(self, path: str) -> int | None:
         jvm: Any = self.spark.sparkContext._jvm
-        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(
-            self.spark._jsparkSession, self.path(table)
-        )
+        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self.spark._jsparkSession, path)
         newest = log.update(False, jvm.scala.Option.empty(), jvm.scala.Option.empty()).version()
         return None if newest < 0 else int(newest)
 

@@ -1,11 +1,11 @@
-"""An evaluation's questions and captions through a model, in Spark's tasks."""
+"""Questions and captions through a model, in Spark's tasks."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from PIL import Image
@@ -16,6 +16,9 @@ from jobs.models_in_tasks import Place, model_at
 from ml.evaluation.controls import Majority, Retrieval
 from ml.evaluation.scores import METRICS, scores_of
 from schemas.frames import frame_of
+
+if TYPE_CHECKING:
+    from ml.evaluation.answers import Answer
 
 Batches = Iterable[pa.RecordBatch]
 
@@ -82,11 +85,49 @@ def answered(asked: DataFrame, place: Place, partitions: int) -> DataFrame:
             said = model.answers(batch["image"].to_pylist(), batch["prompt"].to_pylist())
             yield _scored(batch, [a.text for a in said], [a.confidence for a in said])
 
-    # Prompts of one length side by side: little of a batch is padding then.
-    spread = asked.repartition(partitions, "example_id", "control")
-    return spread.sortWithinPartitions(F.length("prompt"), "example_id").mapInArrow(
-        in_batches, _SCORED
+    return _spread(asked, partitions, "example_id", "control").mapInArrow(in_batches, _SCORED)
+
+
+def answered_or_refused(asked: DataFrame, place: Place, partitions: int) -> DataFrame:
+    """What the model says to each row, or why it says nothing: key, question, answer, confidence
+    and reason.
+
+    `asked` has key and question, both text, image (bytes), prompt, and reason: where that is not
+    null the row is not asked.
+    """
+
+    def in_batches(batches: Batches) -> Iterator[pa.RecordBatch]:
+        model = model_at(place)
+        for batch in batches:
+            reasons = batch["reason"].to_pylist()
+            answers: list[Answer | None] = [None] * batch.num_rows
+            put = [i for i, reason in enumerate(reasons) if reason is None]
+            asked_rows = batch.take(pa.array(put, pa.int64()))
+            images, prompts = (asked_rows[name].to_pylist() for name in ("image", "prompt"))
+            for i, said in zip(put, model.answers_or_reasons(images, prompts), strict=True):
+                if isinstance(said, str):
+                    reasons[i] = said
+                else:
+                    answers[i] = said
+            yield pa.RecordBatch.from_pydict(
+                {
+                    "key": batch["key"],
+                    "question": batch["question"],
+                    "answer": pa.array([a and a.text for a in answers], pa.string()),
+                    "confidence": pa.array([a and a.confidence for a in answers], pa.float64()),
+                    "reason": pa.array(reasons, pa.string()),
+                }
+            )
+
+    return _spread(asked, partitions, "key").mapInArrow(
+        in_batches, "key string, question string, answer string, confidence double, reason string"
     )
+
+
+def _spread(asked: DataFrame, partitions: int, *keys: str) -> DataFrame:
+    """Rows among so many tasks, prompts of one length side by side: little of a batch is padding
+    then."""
+    return asked.repartition(partitions, *keys).sortWithinPartitions(F.length("prompt"), keys[0])
 
 
 def answered_without_model(rows: DataFrame, majority: Majority, retrieval: Retrieval) -> DataFrame:

@@ -15,7 +15,7 @@ from schemas.figures import (
     VLM_EXAMPLES,
     VQA_EXAMPLES,
 )
-from schemas.ml import LEADERBOARD, METRICS, ML_RUNS, PREDICTIONS, SCORES, SWEEPS
+from schemas.ml import ANSWERS, LEADERBOARD, METRICS, ML_RUNS, PREDICTIONS, SCORES, SWEEPS
 from schemas.ops import QUALITY_RESULTS, RUNS
 from schemas.table import Column, Expectation, SchemaMismatch, Table, between
 from schemas.trips import (
@@ -57,12 +57,14 @@ TABLES: tuple[Table, ...] = (
     PREDICTIONS,
     SCORES,
     LEADERBOARD,
+    ANSWERS,
     RUNS,
     QUALITY_RESULTS,
 )
 """Every table of the lake, in the order in which data flows through them."""
 
 __all__ = [
+    "ANSWERS",
     "DELIVERIES",
     "FIGURES",
     "FIGURE_CAPTIONS",

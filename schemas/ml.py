@@ -177,6 +177,38 @@ SCORES = Table(
     time="at",
 )
 
+ANSWERS = Table(
+    name="ml.answers",
+    comment=(
+        "One row for each row of a table whose questions a model answered, or why it did not; "
+        "asking the same again replaces them."
+    ),
+    columns=(
+        _RUN_ID,
+        _CHECKPOINT,
+        Column("table_name", STRING, "the table asked from: its name, or its path", nullable=False),
+        Column("table_version", BIGINT, "of the table asked from", nullable=False),
+        Column("key", STRING, "the row in that table", nullable=False),
+        Column("question", STRING, "as it stands there"),
+        Column("answer", STRING, "what was answered; null: see reason"),
+        Column("confidence", DOUBLE, "as in ml.predictions; null: see reason", "0 to 1"),
+        Column(
+            "reason",
+            STRING,
+            "why there is no answer: no_question, no_image, or why the image cannot be read, such "
+            "as not_an_image, truncated or corrupt; null: there is one",
+        ),
+        Column("template", STRING, "how the model was asked, of prompts.toml", nullable=False),
+        Column("at", TIMESTAMP, "when", "UTC", nullable=False),
+    ),
+    key=("run_id", "checkpoint", "table_name", "table_version", "key"),
+    checks={
+        "answer_or_reason": "(answer IS NULL) = (reason IS NOT NULL)",
+        "as_sure_as_answered": "(confidence IS NULL) = (answer IS NULL)",
+    },
+    time="at",
+)
+
 LEADERBOARD = Table(
     name="ml.leaderboard",
     comment=(

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from ml.batch import IGNORED, Batch
 from ml.feed.batches import Prepared, batch_of
 from ml.models.artefact import load_artefact
+from ml.models.processor import UnreadableImage
 
 MAX_ANSWER_TOKENS = 32
 _MAX_TOKENS = 1024
@@ -38,7 +40,31 @@ class Answerer:
         self._batch_size = batch_size
 
     def answers(self, images: Sequence[bytes | None], prompts: Sequence[str]) -> list[Answer]:
-        """An answer to each prompt about its image; None: no image is shown."""
+        """An answer to each prompt about its image; None: no image is shown.
+
+        Raises UnreadableImage.
+        """
+        shown = [None if image is None else self.processor.image(image) for image in images]
+        return self._answers(shown, prompts)
+
+    def answers_or_reasons(
+        self, images: Sequence[bytes], prompts: Sequence[str]
+    ) -> list[Answer | str]:
+        """The same; of an image that cannot be read the reason, a word, in place of an answer."""
+        found: list[Answer | str] = []
+        shown: dict[int, Tensor] = {}
+        for place, image in enumerate(images):
+            try:
+                shown[place] = self.processor.image(image)
+                found.append("")
+            except UnreadableImage as e:
+                found.append(e.reason)
+        answers = self._answers(list(shown.values()), [prompts[place] for place in shown])
+        for place, answer in zip(shown, answers, strict=True):
+            found[place] = answer
+        return found
+
+    def _answers(self, images: Sequence[Tensor | None], prompts: Sequence[str]) -> list[Answer]:
         asked = [self._prompt(prompt) for prompt in prompts]
         said: list[list[int]] = [[]] * len(asked)
         for places in self._by_length(asked):
@@ -79,7 +105,7 @@ class Answerer:
         return self._encoded(text)[-(_MAX_TOKENS // 2) :] or [self.processor.eos_id]
 
     def _sums(
-        self, examples: Sequence[tuple[bytes | None, list[int], list[int]]]
+        self, examples: Sequence[tuple[bytes | Tensor | None, list[int], list[int]]]
     ) -> list[tuple[float, int]]:
         sums: list[tuple[float, int]] = [(0.0, 0)] * len(examples)
         for places in self._by_length([asked + told for _, asked, told in examples]):
@@ -103,12 +129,14 @@ class Answerer:
         for start in range(0, len(order), self._batch_size):
             yield order[start : start + self._batch_size]
 
-    def _batch(self, examples: Sequence[tuple[bytes | None, list[int], list[int]]]) -> Batch:
-        """Image, prompt and text of each: labels are the texts."""
+    def _batch(
+        self, examples: Sequence[tuple[bytes | Tensor | None, list[int], list[int]]]
+    ) -> Batch:
+        """Image (a file, or its pixels), prompt and text of each: labels are the texts."""
         prepared = [
             Prepared(
                 example_id=i,
-                pixels=None if image is None else self.processor.image(image),
+                pixels=self.processor.image(image) if isinstance(image, bytes) else image,
                 ids=(asked + told)[:_MAX_TOKENS],
                 prompt_tokens=len(asked),
             )

@@ -16,6 +16,14 @@ from pipelines.errors import DataRefused, UsageError
 from udfs.images.decode import Rejected, decode
 
 
+class UnreadableImage(DataRefused):
+    """An image file that cannot be decoded; `reason` is a word, see `udfs.images.decode`."""
+
+    def __init__(self, content: bytes, reason: str) -> None:
+        super().__init__(f"an image of {len(content)} bytes cannot be read: {reason}")
+        self.reason = reason
+
+
 class Processor:
     """`tokenizer` is transformers' fast tokenizer; `pad_id` and `eos_id` are its ids."""
 
@@ -35,13 +43,12 @@ class Processor:
         """An image file as pixels, float32 [3, S, S], normalised.
 
         The longest side becomes S, smaller or larger (bicubic), and the rest is black, half on
-        each side: nothing is cut off, and nothing is distorted. Raises DataRefused for what is no
-        image that can be decoded.
+        each side: nothing is cut off, and nothing is distorted. Raises UnreadableImage.
         """
         try:
             picture = decode(content, enough_px=self.image_px)
         except Rejected as e:
-            raise DataRefused(f"an image of {len(content)} bytes cannot be read: {e}") from e
+            raise UnreadableImage(content, e.reason) from e
         image = Image.fromarray(np.ascontiguousarray(picture.pixels)).convert("RGB")
         scale = self.image_px / max(image.size)
         width, height = (max(1, round(side * scale)) for side in image.size)
