@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ml.batch import IGNORED, Batch
 from ml.feed.batches import Prepared, batch_of
-from ml.models.artefact import load_artefact
+from ml.models.export import load_model
 from ml.models.processor import UnreadableImage
 
 MAX_ANSWER_TOKENS = 32
@@ -29,13 +29,14 @@ class Answer(NamedTuple):
 
 
 class Answerer:
-    """The model of an artefact's folder, which answers greedily and says how likely texts are.
+    """The model of a folder, which answers greedily and says how likely texts are.
 
-    Examples are put together by length, `batch_size` at a time; results come in the order given.
+    The folder is an artefact's or an export's. Examples are put together by length, `batch_size`
+    at a time; results come in the order given.
     """
 
     def __init__(self, folder: str | Path, device: str = "cpu", batch_size: int = 16) -> None:
-        self.model, self.processor, self.facts = load_artefact(Path(folder), device=device)
+        self.model, self.processor, self.facts = load_model(folder, device=device)
         self._device = device
         self._batch_size = batch_size
 

@@ -153,12 +153,12 @@ def build_encoder(encoder: recipe.Encoder, *, load: bool = True) -> Encoder:
 def config_files(encoder: recipe.Encoder) -> list[Path]:
     """The files beside the weights without which the encoder's architecture is not known."""
     path = located(encoder.weights, "encoder.weights") if encoder.weights else None
-    names = {"open_clip": _OPEN_CLIP_CONFIG, "huggingface": "config.json"}
+    names = {"open_clip": OPEN_CLIP_CONFIG, "huggingface": "config.json"}
     file = path / names[encoder.kind] if path and encoder.kind in names else None
     return [file] if file and file.is_file() else []
 
 
-_OPEN_CLIP_CONFIG = "open_clip_config.json"
+OPEN_CLIP_CONFIG = "open_clip_config.json"
 
 
 def _timm(name: str, image_px: int) -> TimmEncoder:
@@ -177,16 +177,7 @@ def _open_clip(name: str, path: Path | None, image_px: int) -> tuple[Encoder, st
     import open_clip  # it takes seconds, and few recipes need it
     from open_clip.model import CLIPVisionCfg, _build_vision_tower
 
-    config: dict[str, Any] | None
-    if path and (path / _OPEN_CLIP_CONFIG).is_file():
-        config = json.loads((path / _OPEN_CLIP_CONFIG).read_text(encoding="utf-8"))["model_cfg"]
-    else:
-        config = open_clip.get_model_config(name)
-    if config is None:
-        raise UsageError(
-            f"encoder.name: open_clip knows no {name!r}, and encoder.weights is no folder with "
-            f"its {_OPEN_CLIP_CONFIG}"
-        )
+    config = open_clip_config(name, path)
     vision = config["vision_cfg"]
     if "timm_model_name" in vision:
         return _timm(vision["timm_model_name"], image_px), "visual.trunk."
@@ -199,6 +190,22 @@ def _open_clip(name: str, path: Path | None, image_px: int) -> tuple[Encoder, st
         raise UsageError(f"encoder.name: {name} is no vision transformer; only these are supported")
     tower.output_tokens, tower.proj = True, None  # only the patches are used
     return OpenClipEncoder(tower, image_px), "visual."
+
+
+def open_clip_config(name: str, path: Path | None) -> dict[str, Any]:
+    """What open_clip calls model_cfg, of a checkpoint's folder or else by name. UsageError."""
+    import open_clip
+
+    if path and (path / OPEN_CLIP_CONFIG).is_file():
+        config = json.loads((path / OPEN_CLIP_CONFIG).read_text(encoding="utf-8"))["model_cfg"]
+    else:
+        config = open_clip.get_model_config(name)
+    if config is None:
+        raise UsageError(
+            f"encoder.name: open_clip knows no {name!r}, and encoder.weights is no folder with "
+            f"its {OPEN_CLIP_CONFIG}"
+        )
+    return dict(config)
 
 
 def _hugging_face(path: Path, load: bool) -> nn.Module:
