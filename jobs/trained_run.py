@@ -34,7 +34,10 @@ class TrainedRun:
         return names[-1] if names else None
 
     def model(self, elsewhere: Path | None = None) -> Path:
-        """Folder of its model, or the one that was asked for. UsageError where none is there."""
+        """Folder of its model, or the one that was asked for.
+
+        UsageError where none is there, or one that says it is of another run.
+        """
         folder = elsewhere or RunFolder(self.folder).model
         if not (folder / "facts.json").is_file():
             way_out = (
@@ -44,6 +47,13 @@ class TrainedRun:
                 "folder with --model"
             )
             raise UsageError(f"run {self.run_id}: no model at {folder}; {way_out}")
+        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        made_by = facts.get("run_id", self.run_id)
+        if made_by != self.run_id:
+            raise UsageError(
+                f"run {self.run_id}: the model at {folder} is of run {made_by}; name that run, or "
+                "another folder with --model"
+            )
         return folder
 
 
