@@ -107,6 +107,8 @@ JOBS = [
     "evaluate-vlm",
     "leaderboard",
     "ask-vlm",
+    "answer-questions",
+    "export-vlm",
     "describe-tables",
 ]
 SCRIPTS = {f"roundtrip-{name}": f"jobs.{name.replace('-', '_')}:main" for name in JOBS}
