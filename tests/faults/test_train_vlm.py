@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from jobs.lake import Lake
@@ -18,47 +19,15 @@ from jobs.run import EXIT_DONE, EXIT_FAILED
 from ml.training.checkpoint_files import PARTIAL
 from ml.training.checkpoints import latest
 from ml.training.runs import RunFolder
-from schemas import METRICS, ML_RUNS, VLM_EXAMPLES, VQA_EXAMPLES
+from schemas import METRICS, ML_RUNS
 from tests.job_processes import JobProcess, start_job
 from tests.ml.ranks import alive, gone
-from tests.ml.seeing_lake import vlm_rows, vqa_rows, write
-from tests.ml.tiny_models import tiny_llm
+from tests.ml.training_lake import ALIGN, INSTRUCT, tiny_recipe, training_lake
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 
 STEPS = 40  # of each stage
 RUN_ID = "killed"
-RECIPE = """
-name = "tiny"
-seed = 5
-[model]
-encoder = { kind = "cnn", image_px = 32 }
-llm = { path = "LLM" }
-fusion = { kind = "mlp_projector" }
-[[stages]]
-name = "align"
-data = "captions"
-template = "plain"
-train = { fusion = "full" }
-STAGE
-[[stages]]
-name = "instruct"
-data = "vqa"
-template = "question_answer"
-train = { encoder = "full", fusion = "full", llm = "lora" }
-image_dropout = 0.2
-STAGE
-"""
-STAGE = f"""
-steps = {STEPS}
-global_batch = 8
-micro_batch = 2
-learning_rate = 1e-3
-precision = "fp32"
-zero_stage = 2
-checkpoint_every = 6
-validate_every = 20
-"""
 
 
 class Training:
@@ -126,18 +95,13 @@ def wait_for(job: JobProcess, moment: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    llm = tmp_path / tiny_llm(tmp_path)
-    path = tmp_path / "tiny.toml"
-    path.write_text(RECIPE.replace("LLM", str(llm)).replace("STAGE", STAGE))
-    return path
+    settings = {"micro_batch": 2, "checkpoint_every": 6, "validate_every": 20}
+    return tiny_recipe(tmp_path, "tiny", ALIGN, INSTRUCT, steps=STEPS, **settings)
 
 
 @pytest.fixture
-def examples(lake: Lake) -> Lake:
-    """A lake with captions and questions to train on."""
-    write(lake, VLM_EXAMPLES, vlm_rows())
-    write(lake, VQA_EXAMPLES, vqa_rows())
-    return lake
+def examples(spark: SparkSession, tmp_path: Path) -> Lake:
+    return training_lake(spark, tmp_path)
 
 
 def test_it_goes_on_after_every_kill(examples: Lake, recipe: Path, tmp_path: Path) -> None:
