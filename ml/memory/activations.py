@@ -40,6 +40,18 @@ class Activations:
         """The most at any time, where a rank keeps this share of each gradient once it is whole."""
         return max(round(share * gradients) + live for gradients, live in self.profile)
 
+    def continued(self, other: Activations, steps: int) -> Activations:
+        """`steps` times as far from this as `other` is: all bytes lie on a line."""
+
+        def on(one: int, two: int) -> int:
+            return one + steps * (two - one)
+
+        profile = tuple(
+            (gradients, on(live, other_live))
+            for (gradients, live), (_, other_live) in zip(self.profile, other.profile, strict=True)
+        )
+        return Activations(on(self.saved, other.saved), on(self.logits, other.logits), profile)
+
 
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of the storages that operations make, for as long as they live."""
