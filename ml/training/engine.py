@@ -29,6 +29,7 @@ from pipelines.errors import UsageError
 
 _NEVER = 1 << 62
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_LINEAR = nn.functional.linear
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,10 @@ def open_engine(
     Under ZeRO-3 the model is cut among the ranks one parameter after another, so no device ever
     holds it whole. Raises UsageError where offload needs what this machine lacks.
     """
-    # DeepSpeed keeps this for the whole process, and a stage before may have set it.
+    # DeepSpeed keeps these for the whole process, and a stage before may have set them. ZeRO-3's
+    # linear function would keep the inputs of frozen layers.
     torch_autocast.TORCH_AUTOCAST_INITIALIZED = False
+    nn.functional.linear = _LINEAR
     if stage.zero_stage == 3:
         model.to(weights_dtype(stage))
         deepspeed.zero.Init(module=model, config_dict_or_path=dict(config))
