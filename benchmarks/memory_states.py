@@ -34,7 +34,9 @@ from ml.memory.subject import Subject, switch_checkpointing
 
 ROOT = Path(__file__).resolve().parents[1]
 MICRO_BATCH, TOKENS = 4, 64
+FEW_TOKENS = 8  # of one example: gradients are more than activations
 VOCABULARY, HIDDEN, LAYERS = 4096, 256, 8
+_LINEAR = nn.functional.linear
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class Case:
     precision: Precision = "bf16"
     tuning: str = "full"
     accumulation: int = 1
+    tokens: int = TOKENS
+
+    @property
+    def micro_batch(self) -> int:
+        return MICRO_BATCH if self.tokens == TOKENS else 1
 
 
 PRECISIONS: tuple[Precision, ...] = ("bf16", "fp32")
@@ -52,6 +59,7 @@ CASES = (
     *(Case(stage, precision) for precision, stage in product(PRECISIONS, range(4))),
     *(Case(stage, tuning=tuning) for tuning, stage in product(("half", "lora"), range(4))),
     *(Case(stage, accumulation=2) for stage in range(4)),
+    *(Case(stage, accumulation=n, tokens=FEW_TOKENS) for n, stage in product((1, 2), range(4))),
 )
 
 
@@ -77,10 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     print("MB a rank, measured and planned, and how far apart\n")
     print(
-        "| ranks | ZeRO | weights | tuned | micro-batches | held | planned | | backward | "
+        "| ranks | ZeRO | weights | tuned | micro-batches | tokens | held | planned | | backward | "
         "planned | | step | planned | |"
     )
-    print("| ---: | ---: | --- | --- | ---: |" + " ---: |" * 9)
+    print("| ---: | ---: | --- | --- | ---: | ---: |" + " ---: |" * 9)
     for ranks in args.ranks:
         for case, measured in zip(CASES, measure(CASES, ranks), strict=True):
             said = planned(case, ranks)
@@ -91,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             print(
                 f"| {ranks} | {case.zero_stage} | {case.precision} | {case.tuning} | "
-                f"{case.accumulation} | {' | '.join(cells)} |",
+                f"{case.accumulation} | {case.micro_batch * case.tokens} | {' | '.join(cells)} |",
                 flush=True,
             )
     return 0
@@ -102,12 +110,12 @@ def planned(case: Case, ranks: int) -> dict[str, int]:
     stage = StagePlan(
         "measured",
         lambda lora: _subject(case),
-        given=Setup(case.zero_stage, MICRO_BATCH, False),
+        given=Setup(case.zero_stage, case.micro_batch, False),
         precision=case.precision,
-        devices=Devices(ranks, 0),
-        rank_batch=MICRO_BATCH * case.accumulation,
-        micro_batches=[MICRO_BATCH],
-        example_bytes=0,
+        devices=Devices(ranks, 0, cpu=True),
+        rank_batch=case.micro_batch * case.accumulation,
+        micro_batches=[case.micro_batch],
+        loader=0,
         can_lora=False,
     )
     said = stage.footprint(stage.given)
@@ -151,7 +159,7 @@ def _measured(case: Case) -> Bytes:
     before = _alive()  # of earlier cases, whose engines never quite go
     model = _model(case, "cpu")
     config: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": MICRO_BATCH,
+        "train_micro_batch_size_per_gpu": case.micro_batch,
         "gradient_accumulation_steps": case.accumulation,
         "gradient_clipping": 1.0,
         "zero_optimization": {
@@ -163,7 +171,7 @@ def _measured(case: Case) -> Bytes:
     }
     if case.precision != "fp32":
         config[case.precision] = {"enabled": True}
-    optimizer = torch.optim.AdamW(p for p in model.parameters() if p.requires_grad)
+    optimizer = torch.optim.AdamW([{"params": group} for group in _groups(model)])
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
     _passes(engine, case)
     engine.step()
@@ -186,6 +194,7 @@ def _measured(case: Case) -> Bytes:
         engine.step()
         step_peak = live.peak
     engine.destroy()
+    nn.functional.linear = _LINEAR  # stage 3 has put another in its place
     del engine, model, optimizer
     gc.collect()
     return Bytes(
@@ -205,7 +214,7 @@ def _passes(engine: Any, case: Case) -> None:
     """Forward and backward of one optimiser step."""
     for micro in range(case.accumulation):
         engine.set_gradient_accumulation_boundary(micro == case.accumulation - 1)
-        engine.backward(_loss(engine, MICRO_BATCH))
+        engine.backward(_loss(engine, case.micro_batch, case.tokens))
 
 
 def _model(case: Case, device: str) -> nn.Module:
@@ -234,18 +243,27 @@ def _model(case: Case, device: str) -> nn.Module:
     return model.train()
 
 
-def _loss(model: nn.Module, micro_batch: int) -> Tensor:
-    ids = torch.ones(micro_batch, TOKENS, dtype=torch.int64)
+def _loss(model: nn.Module, micro_batch: int, tokens: int) -> Tensor:
+    ids = torch.ones(micro_batch, tokens, dtype=torch.int64)
     logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
     return nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten())
 
 
+def _groups(model: nn.Module) -> list[list[nn.Parameter]]:
+    """Trained weights and vectors apart, as training has them for weight decay."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    by_kind = [[p for p in trained if (p.dim() < 2) is vectors] for vectors in (False, True)]
+    return [group for group in by_kind if group]
+
+
 def _subject(case: Case) -> Subject:
+    model = _model(case, "meta")
     return Subject(
-        _model(case, "meta"),
+        model,
         precision=case.precision,
         vocabulary=VOCABULARY,
-        loss=_loss,
+        loss=lambda model, micro_batch: _loss(model, micro_batch, case.tokens),
+        groups=_groups(model),
         checkpointing=switch_checkpointing,
     )
 

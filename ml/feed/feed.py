@@ -21,7 +21,7 @@ from ml.feed.batches import Processor
 from ml.feed.encoded import EncodedExamples
 from ml.feed.index import TRAIN, index_of
 from ml.feed.order import accumulation
-from ml.feed.steps import Decoding
+from ml.feed.steps import AHEAD, Decoding
 from ml.feed.table import PinnedTable
 from ml.recipe import Data, Stage
 from pipelines.errors import UsageError
@@ -30,6 +30,8 @@ from pipelines.figures.templates import built_in_templates, template
 TEXTS = {"captions": ("text",), "vqa": ("question", "answer")}
 """Text columns by what a stage reads; templates call them by the names of their placeholders."""
 _READY = 2  # steps that wait for the training
+STEPS_HELD = 1 + _READY + 1 + AHEAD + 1
+"""Steps whose pixels a rank has at most: at work, ready, waiting to be, being decoded, begun."""
 _READERS = 4
 
 

@@ -19,7 +19,7 @@ from ml.recipe import Stage
 from pipelines.errors import DataRefused
 from pipelines.figures.templates import PLACEHOLDERS, Template
 
-_AHEAD = 2  # steps whose images are being decoded
+AHEAD = 2  # steps whose images are being decoded
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class Decoding:
         begun: deque[list[_Begun]] = deque()
         for encoded in self.examples.read(first, last):
             begun.append(self._begin(encoded))
-            if len(begun) > _AHEAD:
+            if len(begun) > AHEAD:
                 yield self._finished(begun.popleft())
         while begun:
             yield self._finished(begun.popleft())

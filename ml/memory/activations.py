@@ -8,11 +8,13 @@ uses it.
 
 from __future__ import annotations
 
+import sys
 import weakref
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -36,9 +38,15 @@ class Activations:
     logits: int
     profile: tuple[tuple[int, int], ...]
 
-    def peak(self, share: float) -> int:
-        """The most at any time, where a rank keeps this share of each gradient once it is whole."""
-        return max(round(share * gradients) + live for gradients, live in self.profile)
+    def peak(self, *, before: int = 0, share: float = 0.0, after: int = 0) -> int:
+        """The most at any time with what a rank keeps of gradients.
+
+        `before`: bytes that are there from the start. `share`: of each gradient, once it is whole.
+        `after`: bytes that are there from the first whole gradient on.
+        """
+        (_, first), *rest = self.profile
+        kept = [after + round(share * gradients) + live for gradients, live in rest]
+        return before + max(first, *kept)
 
     def continued(self, other: Activations, steps: int) -> Activations:
         """`steps` times as far from this as `other` is: all bytes lie on a line."""
@@ -106,8 +114,13 @@ def activations(
     precision: Precision,
     vocabulary: int,
     fake: FakeTensorMode | None = None,
+    zero_3: bool = False,
 ) -> Activations:
-    """Run `loss` forward and backward over `model`, and count. Gradients are left as None."""
+    """Run `loss` forward and backward over `model`, and count. Gradients are left as None.
+
+    `zero_3`: with the linear function that DeepSpeed puts in place of torch's in stage 3. It keeps
+    the inputs of frozen layers, too.
+    """
     live = LiveBytes(vocabulary)
     for tensor in (*model.parameters(), *model.buffers()):
         live.knows(tensor)
@@ -125,7 +138,7 @@ def activations(
     trained = [p for p in model.parameters() if p.requires_grad]
     hooks = [p.register_post_accumulate_grad_hook(drop) for p in trained]
     try:
-        with fake or nullcontext(), live:
+        with fake or nullcontext(), live, _linear_of_zero_3() if zero_3 else nullcontext():
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16_autocast"):
                 value = loss()
             saved = live.live
@@ -134,6 +147,15 @@ def activations(
         for hook in hooks:
             hook.remove()
     return Activations(saved, live.logits_peak, (*profile, (gradients, live.peak)))
+
+
+@contextmanager
+def _linear_of_zero_3() -> Iterator[None]:
+    with redirect_stdout(sys.stderr):  # where DeepSpeed would log from now on
+        from deepspeed.runtime.zero.linear import zero3_linear_wrap
+
+    with patch.object(nn.functional, "linear", zero3_linear_wrap):
+        yield
 
 
 def without_memory(model: nn.Module, precision: Precision) -> FakeTensorMode:

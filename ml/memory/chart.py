@@ -101,7 +101,7 @@ def _pieces(footprint: Footprint) -> dict[str, int]:
     }
     if footprint.step > footprint.backward:
         pieces["buffers"] = 0
-        pieces["optimiser"] += states.stepping
+        pieces["optimiser"] += footprint.stepping
     pieces["activations"] = max(footprint.peak - sum(pieces.values()), 0)
     return pieces
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,15 @@ class Part:
 class Counts:
     """The parameters of a model as a stage tunes it.
 
-    `sizes` has the elements of each parameter, which say what ZeRO-3 leaves whole;
-    `largest_module` is the most elements that one module holds itself, all of which ZeRO-3 gathers
-    at once; `buffers` are bytes of tensors that are no parameters.
+    `sizes` has the elements of each parameter, which say what ZeRO-3 leaves whole; `groups` those
+    of each trained one, in the groups and the order of the optimiser; `largest_module`
+    is the most elements that one module holds itself, all of which ZeRO-3 gathers at once;
+    `buffers` are bytes of tensors that are no parameters.
     """
 
     parts: tuple[Part, ...]
     sizes: tuple[int, ...]
-    largest_trained: int
+    groups: tuple[tuple[int, ...], ...]
     largest_module: int
     buffers: int
 
@@ -44,6 +46,11 @@ class Counts:
     def total(self) -> int:
         return self.trained + self.frozen
 
+    @property
+    def largest_trained(self) -> int:
+        """Elements of the largest trained parameter."""
+        return max((max(group) for group in self.groups), default=0)
+
     def whole_below(self, threshold: int) -> int:
         """Elements in parameters of fewer than `threshold`."""
         return sum(size for size in self.sizes if size < threshold)
@@ -57,13 +64,15 @@ class Counts:
         ]
         rest = parameters - sum(p.trained + p.frozen for p in parts)
         parts[-1] = replace(parts[-1], trained=parts[-1].trained + rest)
-        return replace(self, parts=tuple(parts))
+        groups = tuple(tuple(round(n * share) for n in group) for group in self.groups)
+        return replace(self, parts=tuple(parts), groups=groups)
 
 
-def counts_of(model: nn.Module) -> Counts:
+def counts_of(model: nn.Module, groups: Iterable[Iterable[Tensor]] | None = None) -> Counts:
     """The counts of a model on any device, meta as well; its parts are its direct children.
 
-    A parameter that several modules share counts once, where it comes first.
+    A parameter that several modules share counts once, where it comes first. `groups` are the
+    optimiser's; without them it has one.
     """
     parts: dict[str, Part] = {}
     for name, parameter in model.named_parameters():
@@ -77,10 +86,12 @@ def counts_of(model: nn.Module) -> Counts:
             part = replace(part, frozen=part.frozen + n)
         parts[part.name] = part
     parameters = list(model.parameters())
+    if groups is None:
+        groups = [[p for p in parameters if p.requires_grad]]
     return Counts(
         parts=tuple(parts.values()),
         sizes=tuple(p.numel() for p in parameters),
-        largest_trained=max((p.numel() for p in parameters if p.requires_grad), default=0),
+        groups=tuple(sizes for group in groups if (sizes := tuple(p.numel() for p in group))),
         largest_module=max(
             sum(p.numel() for p in module.parameters(recurse=False)) for module in model.modules()
         ),

@@ -17,12 +17,14 @@ from ml.memory.states import (
     buckets_of,
     states,
 )
+from ml.memory.step import stepping
 from ml.memory.subject import Subject
 
 GPU_SHARE = 0.9
 """Of a GPU's memory, what a plan may fill; the rest is for the CUDA context, NCCL and gaps."""
 PROCESS_BYTES = 900_000_000
-"""A training process before it has a model: Python, torch, transformers, DeepSpeed, pyarrow."""
+"""A training process before it has a model: 0.56 GB of its own, and as much of libraries (torch,
+transformers, DeepSpeed, pyarrow), which the ranks of a machine share."""
 
 ALL_REDUCE_ELEMENTS = 500_000_000
 """Without ZeRO, DeepSpeed copies so many gradients at a time to reduce them."""
@@ -60,8 +62,9 @@ class Setup:
 class Footprint:
     """Bytes of one rank in one set-up.
 
-    `activations` and `logits` are the most at any time; `backward` and `step` are the peaks of the
-    device in the forward and backward passes and in the optimiser's step, all counted. `loader` and
+    `activations` and `logits` are the most at any time, `stepping` what is added inside the
+    optimiser's step; `backward` and `step` are the peaks of the device in the forward and backward
+    passes and in the optimiser's step, all counted. `loader` and
     `host` are memory of the host, `sent` what goes to other ranks for one optimiser step, and
     `disk` one checkpoint, all ranks together.
     """
@@ -70,6 +73,7 @@ class Footprint:
     states: States
     activations: int
     logits: int
+    stepping: int
     backward: int
     step: int
     loader: int
@@ -94,6 +98,17 @@ class Devices:
     cpu: bool = False
 
     @property
+    def kind(self) -> str:
+        """What they are called, in the plural."""
+        return "processes" if self.cpu else "GPUs"
+
+    @property
+    def counted(self) -> str:
+        """So many of what they are."""
+        one = "process" if self.cpu else "GPU"
+        return f"1 {one}" if self.ranks == 1 else f"{self.ranks} {self.kind}"
+
+    @property
     def room(self) -> int:
         """Bytes that a plan may fill."""
         return self.bytes if self.cpu else round(GPU_SHARE * self.bytes)
@@ -104,7 +119,8 @@ class StagePlan:
 
     `subject` makes the model, or with True the same with LoRA where it is trained in full.
     `rank_batch` are the examples that a rank has of a global batch, `micro_batches` the numbers
-    that may be worked on at a time, `example_bytes` one example as the loader holds it.
+    that may be worked on at a time, `loader` the bytes of examples, and `kept` those of outputs of
+    frozen parts, that a process keeps on the host.
     """
 
     def __init__(
@@ -117,13 +133,14 @@ class StagePlan:
         devices: Devices,
         rank_batch: int,
         micro_batches: Sequence[int],
-        example_bytes: int,
+        loader: int,
         can_lora: bool,
+        kept: int = 0,
     ) -> None:
         self.name, self.given, self.precision = name, given, precision
         self.devices, self.rank_batch, self.can_lora = devices, rank_batch, can_lora
         self.micro_batches = sorted(micro_batches, reverse=True)
-        self._example_bytes = example_bytes
+        self._loader, self._kept = loader, kept
         self._make, self._subjects = subject, dict[bool, Subject]()
         self._footprints: dict[Setup, Footprint] = {}
 
@@ -153,22 +170,37 @@ class StagePlan:
     def _computed(self, setup: Setup) -> Footprint:
         subject, sharding = self._subject(setup.lora), self._sharding(setup)
         counts, held = subject.counts, self.states(setup)
-        passes = subject.activations(setup.micro_batch, setup.checkpointing)
+        passes = subject.activations(
+            setup.micro_batch, setup.checkpointing, zero_3=setup.zero_stage == 3
+        )
         always = held.weights + held.masters + held.moments + counts.buffers
+        bucket = held.buckets if setup.zero_stage == 3 else 0
         working = _with_gradients(passes, held, sharding, counts)
-        loader = 2 * self.rank_batch * self._example_bytes  # the batch at work, and the next
+        more = stepping(counts, sharding)
         return Footprint(
             setup=setup,
             states=held,
-            activations=passes.peak(0),
+            activations=passes.peak(),
             logits=passes.logits,
+            stepping=more,
             backward=always + held.buckets + held.gathered + working,
-            step=always + held.gradients + held.stepping,
-            loader=loader,
-            host=PROCESS_BYTES + loader + held.host,
+            step=always + held.gradients + bucket + more,
+            loader=self._loader,
+            host=PROCESS_BYTES + self._on_host(counts, sharding, held),
             sent=communication(counts, sharding),
             disk=counts.trained * CHECKPOINT_BYTES,
         )
+
+    def _on_host(self, counts: Counts, sharding: Sharding, held: States) -> int:
+        """Bytes beside the process itself.
+
+        Checkpoints are written from a copy of what the rank adds to them. Where there is a GPU, the
+        model is made on the host before it goes there.
+        """
+        copy = counts.trained * CHECKPOINT_BYTES // self.devices.ranks
+        training = self._loader + self._kept + copy + held.host
+        start = 0 if self.devices.cpu else counts.total * sharding.weight_bytes
+        return max(start, training)
 
     def _subject(self, lora: bool) -> Subject:
         if lora not in self._subjects:
@@ -180,6 +212,7 @@ class StagePlan:
             setup.zero_stage,
             ranks or self.devices.ranks,
             self.precision,
+            gpu=not self.devices.cpu,
             accumulation=max(self.rank_batch // setup.micro_batch, 1),
             offload_optimizer=setup.offload_optimizer,
             offload_parameters=setup.offload_parameters,
@@ -187,14 +220,31 @@ class StagePlan:
 
 
 def _with_gradients(passes: Activations, held: States, sharding: Sharding, counts: Counts) -> int:
-    """The most of activations and gradients together."""
-    if sharding.accumulation > 1 or sharding.zero_stage == 3:
-        # Gradients are there before the forward pass: from the second micro-batch on, or always.
-        most = held.gradients + held.accumulating + passes.peak(0)
-    else:
-        most = passes.peak(held.gradients / (counts.trained * sharding.weight_bytes))
-    if sharding.zero_stage == 0:
-        # After the backward pass, gradients are copied into one buffer to be reduced.
-        reduced = min(held.gradients, ALL_REDUCE_ELEMENTS * sharding.weight_bytes)
-        most = max(most, held.gradients + reduced)
-    return most
+    """The most of activations and gradients together, in the passes and as gradients are reduced.
+
+    Here stage 1 on a CPU reduces all gradients after the backward pass; on a GPU it does so beside
+    it, where those too large for a bucket stay until it ends. With accumulation all gradients are
+    there from the second micro-batch on in stages 0 and 1, and in stage 2 what the rank keeps,
+    twice. Stage 3 makes room for its share before the first.
+    """
+    whole, mine = counts.trained * sharding.weight_bytes, held.gradients
+    again = sharding.accumulation > 1
+    stage = sharding.zero_stage
+    if stage == 0:
+        # They are copied into one buffer to be reduced.
+        reduced = min(whole, ALL_REDUCE_ELEMENTS * sharding.weight_bytes)
+        most = passes.peak(before=whole) if again else passes.peak(share=1.0)
+        return max(most, whole + reduced)
+    if stage == 1 and (again or not sharding.gpu):
+        most = passes.peak(before=whole) if again else passes.peak(share=1.0)
+        return max(most, whole + mine)
+    if stage == 3:
+        return passes.peak(before=mine)
+    staying = _too_large(counts) / counts.trained if stage == 1 else 0.0
+    return passes.peak(before=mine if again else 0, share=staying, after=mine)
+
+
+def _too_large(counts: Counts) -> int:
+    """Elements of trained parameters that do not go into a bucket."""
+    bucket = buckets_of(counts).reduce
+    return sum(n for group in counts.groups for n in group if n > bucket)

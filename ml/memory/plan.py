@@ -77,7 +77,7 @@ def plan_of_size(
         devices=Devices(gpus, device_bytes, cpu),
         rank_batch=micro_batch,
         micro_batches=[2**n for n in range(10)],
-        example_bytes=_text_bytes(tokens),
+        loader=2 * micro_batch * _text_bytes(tokens),  # the batch at work, and the next
         can_lora=False,
     )
     return Plan(stage.name, (stage,))
@@ -102,6 +102,9 @@ def device_memory(processes: int = 1) -> int:
 
 
 def _planned(recipe: Recipe, stage: Stage, devices: Devices) -> StagePlan:
+    from ml.feed.feed import STEPS_HELD
+    from ml.feed.order import WINDOW_BYTES
+
     lora = stage.model_copy(update={"train": stage.train.model_copy(update={"llm": "lora"})})
     rank_batch = max(stage.global_batch // devices.ranks, stage.micro_batch)
     pixels = 3 * recipe.model.encoder.image_px**2 * 4
@@ -119,8 +122,9 @@ def _planned(recipe: Recipe, stage: Stage, devices: Devices) -> StagePlan:
         devices=devices,
         rank_batch=rank_batch,
         micro_batches=[n for n in range(1, rank_batch + 1) if rank_batch % n == 0],
-        example_bytes=pixels + _text_bytes(stage.max_tokens),
+        loader=WINDOW_BYTES + STEPS_HELD * rank_batch * (pixels + _text_bytes(stage.max_tokens)),
         can_lora=stage.train.llm == "full",
+        kept=stage.keep_frozen_bytes,
     )
 
 

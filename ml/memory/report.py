@@ -13,10 +13,9 @@ _GB = 1e9
 def table(stage: StagePlan) -> str:
     """What the model is, each set-up, how the states shrink with ranks, and what to take."""
     counts, devices = stage.counts(), stage.devices
-    device = "process" if devices.cpu else "GPU"
     lines = [
-        f"{stage.name}: {devices.ranks} {device}{'' if devices.ranks == 1 else 's'} of "
-        f"{devices.bytes / _GB:.1f} GB ({devices.room / _GB:.1f} GB to fill), {stage.precision}, "
+        f"{stage.name}: {devices.counted} of {devices.bytes / _GB:.1f} GB "
+        f"({devices.room / _GB:.1f} GB to fill), {stage.precision}, "
         f"micro-batch {stage.given.micro_batch}",
         "",
     ]
@@ -60,7 +59,7 @@ def _setups(stage: StagePlan) -> list[str]:
     rows = [head, *(_row(stage, f) for f in compared(stage))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     return [
-        "GB a rank (" + "c: gradient checkpointing; sent: for one optimiser step)",
+        "GB a rank (c: gradient checkpointing; sent: for one optimiser step)",
         *(
             "  ".join(
                 cell.ljust(width) if i == 0 else cell.rjust(width)
@@ -80,7 +79,7 @@ def _row(stage: StagePlan, f: Footprint) -> tuple[str, ...]:
         s.buckets + s.gathered,
         f.activations,
         f.logits,
-        s.stepping,
+        f.stepping,
         f.peak,
         f.host,
         f.sent,
@@ -90,9 +89,8 @@ def _row(stage: StagePlan, f: Footprint) -> tuple[str, ...]:
 
 
 def _by_ranks(stage: StagePlan) -> list[str]:
-    device = "processes" if stage.devices.cpu else "GPUs"
     lines = [
-        f"GB of weights, gradients and optimiser, by {device}",
+        f"GB of weights, gradients and optimiser, by {stage.devices.kind}",
         " " * 8 + "".join(f"{n:>9}" for n in RANKS),
     ]
     for zero, held in by_ranks(stage).items():

@@ -1,9 +1,10 @@
 """Bytes of parameters, gradients and optimiser that a rank holds under ZeRO (arXiv 1910.02054).
 
 These are what DeepSpeed 0.19.8 holds, checked against live storages by benchmarks/memory_states.py.
-They differ from the paper's formulas in two places. Weights of fp32 have a second copy, the master,
-in stages 1 to 3. And stage 1 frees the gradients of other ranks as it reduces them, so that after
-the last micro-batch it holds what stage 2 does; with accumulation it holds them all until then.
+They differ from the paper's formulas in three places. Weights of fp32 have a second copy, the
+master, in stages 1 to 3. Stage 1 lets go of the gradients of other ranks once they are reduced, so
+that after the last micro-batch it holds what stage 2 does. And in stages 1 and 2 a parameter across
+the border of two ranks has its whole gradient on both.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ml.memory import partitions
 from ml.memory.counts import Counts
 
 Precision = Literal["fp32", "bf16", "fp16", "bf16_autocast"]
@@ -63,11 +65,15 @@ def buckets_of(counts: Counts) -> Buckets:
 
 @dataclass(frozen=True)
 class Sharding:
-    """How the model states are held: ZeRO stage, ranks, number formats, places."""
+    """How the model states are held: ZeRO stage, ranks, number formats, places.
+
+    `gpu`: Adam is one kernel, and gradients are reduced beside the backward pass.
+    """
 
     zero_stage: int
     ranks: int
     precision: Precision
+    gpu: bool = False
     accumulation: int = 1
     offload_optimizer: Place = "none"
     offload_parameters: Place = "none"
@@ -82,19 +88,17 @@ class Sharding:
 class States:
     """Bytes of one rank; `device` is the GPU, or the process where there is none.
 
-    `gradients` are those after backward and before the step, `accumulating` what there is more of
-    them between micro-batches. `buckets` is the buffer that gradients are reduced in, `gathered`
-    what ZeRO-3 has whole at a time, `stepping` the most that is added inside the optimiser's step.
+    `gradients` are those after backward and before the step. `buckets` are the buffers that they
+    are reduced in, `gathered` what ZeRO-3 has whole at a time; both are there in the backward pass
+    only, but for stage 3, which keeps its bucket.
     """
 
     weights: int
     gradients: int
     masters: int
     moments: int
-    accumulating: int
     buckets: int
     gathered: int
-    stepping: int
     host: int
     nvme: int
 
@@ -115,34 +119,31 @@ def states(counts: Counts, sharding: Sharding, buckets: Buckets) -> States:
 
     weights = -(-total // n) * w if stage == 3 else total * w
     whole = counts.whole_below(buckets.persistence_threshold) * w
-    gradients = mine * w
+    gradients = (partitions.gradients(counts.groups, n) if stage in (1, 2) else mine) * w
     masters = mine * FP32_BYTES if has_masters else 0
     moments = mine * MOMENTS_BYTES
-    accumulating = (trained - shard) * w if stage == 1 and sharding.accumulation > 1 else 0
-    bucket = 0 if stage == 0 else buckets.reduce * w
+    # Beside the backward pass one bucket is filled while the other is reduced.
+    count = {0: 0, 3: 1}.get(stage, 2 if sharding.gpu else 1)
     gathered = min(buckets.max_live + buckets.prefetch, total) * w + whole if stage == 3 else 0
-    # Adam works on fp32 gradients, with two temporaries of what it changes at a time: of one
-    # parameter without ZeRO, of the whole partition with it, whose gradients are free by then in
-    # stages 1 and 2.
-    if stage == 0:
-        stepping = (trained * FP32_BYTES if has_masters else 0) + counts.largest_trained * 8
-    else:
-        stepping = 12 * shard + (bucket if stage == 3 else -gradients)
     host = nvme = 0
 
     if sharding.offload_optimizer != "none":
         # Masters and moments leave the device; so do gradients, as fp32 for the step and in the
-        # weights' format while they accumulate. Two buffers take the largest parameter.
+        # weights' format while they accumulate. Stages 1 and 2 have a copy of the weights that
+        # goes back, and a buffer for the largest parameter at either end.
         optimizer = masters + moments
-        staging = 2 * shard * w + counts.largest_trained * w
+        staging = shard * w
+        if stage in (1, 2):
+            staging += counts.largest_trained * w
+            staging += gradients if sharding.accumulation > 1 else 0
+            gathered += counts.largest_trained * w
         if sharding.offload_optimizer == "cpu":
             host += optimizer + shard * FP32_BYTES + staging
         else:
             nvme += optimizer + shard * FP32_BYTES
             # DeepSpeed reads four tensors of the largest parameter's partition at a time.
             host += 4 * -(-counts.largest_trained // n) * FP32_BYTES + staging
-        gradients, masters, moments, stepping = 0, 0, 0, 0
-        gathered += counts.largest_trained * w
+        gradients, masters, moments = 0, 0, 0
     if sharding.offload_parameters != "none":
         if sharding.offload_parameters == "cpu":
             host += weights
@@ -155,10 +156,8 @@ def states(counts: Counts, sharding: Sharding, buckets: Buckets) -> States:
         gradients=gradients,
         masters=masters,
         moments=moments,
-        accumulating=accumulating,
-        buckets=bucket,
+        buckets=count * buckets.reduce * w,
         gathered=gathered,
-        stepping=stepping,
         host=host,
         nvme=nvme,
     )

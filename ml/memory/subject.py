@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,8 @@ class Subject:
     """A model on the meta device and how it comes to a loss.
 
     `loss(model, micro_batch)` makes its own input. `checkpointing(model, on)` turns gradient
-    checkpointing on or off.
+    checkpointing on or off. `groups` are the optimiser's, all trained parameters if not given;
+    `parameters` in place of as many as the model has.
     """
 
     def __init__(
@@ -28,30 +29,35 @@ class Subject:
         vocabulary: int,
         loss: Callable[[nn.Module, int], Tensor],
         checkpointing: Callable[[nn.Module, bool], None],
+        groups: Iterable[Iterable[Tensor]] | None = None,
         parameters: int | None = None,
     ) -> None:
-        counts = counts_of(model)
+        counts = counts_of(model, groups)
         self.counts: Counts = counts.of_size(parameters) if parameters else counts
         self._fake = without_memory(model.train(), precision)
         self._model, self._loss, self._checkpointing = model, loss, checkpointing
         self._precision: Precision = precision
         self._vocabulary = vocabulary
-        self._known: dict[tuple[int, bool], Activations] = {}
+        self._known: dict[tuple[int, bool, bool], Activations] = {}
 
-    def activations(self, micro_batch: int, checkpointing: bool) -> Activations:
-        """Of one micro-batch, its size in examples.
+    def activations(
+        self, micro_batch: int, checkpointing: bool, *, zero_3: bool = False
+    ) -> Activations:
+        """Of one micro-batch, its size in examples; `zero_3`: under ZeRO's stage 3.
 
         Running a large model takes seconds even without memory, so more than three examples are
         counted on from two and three. One is not on that line: what is as long as the batch may be
         a view then.
         """
         if micro_batch <= 3:
-            return self._counted(micro_batch, checkpointing)
-        two, three = (self._counted(size, checkpointing) for size in (2, 3))
+            return self._counted(micro_batch, checkpointing, zero_3)
+        two, three = (self._counted(size, checkpointing, zero_3) for size in (2, 3))
         return two.continued(three, micro_batch - 2)
 
-    def _counted(self, micro_batch: int, checkpointing: bool) -> Activations:
-        key = micro_batch, checkpointing
+    def _counted(self, micro_batch: int, checkpointing: bool, zero_3: bool) -> Activations:
+        if not self.counts.frozen and self._precision != "bf16_autocast":
+            zero_3 = False  # its linear function keeps the same then
+        key = micro_batch, checkpointing, zero_3
         if key not in self._known:
             self._checkpointing(self._model, checkpointing)
             self._known[key] = activations(
@@ -60,6 +66,7 @@ class Subject:
                 precision=self._precision,
                 vocabulary=self._vocabulary,
                 fake=self._fake,
+                zero_3=zero_3,
             )
         return self._known[key]
 
@@ -108,9 +115,9 @@ def _bloom_parameters(layers: int, vocabulary: int) -> int:
 def switch_checkpointing(model: nn.Module, on: bool) -> None:
     """Gradient checkpointing of a model of transformers."""
     if on:
-        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     else:
-        model.gradient_checkpointing_disable()  # type: ignore[operator]
+        model.activation_checkpointing_disable()  # type: ignore[operator]
 
 
 def subject_of(recipe: Recipe, stage: Stage) -> Subject:
@@ -120,7 +127,7 @@ def subject_of(recipe: Recipe, stage: Stage) -> Subject:
     """
     from ml.batch import Batch
     from ml.models import build
-    from ml.models.tuning import tune
+    from ml.models.tuning import parameter_groups, tune
 
     model = build(recipe.model, device="meta")
     tune(model, stage)
@@ -147,5 +154,6 @@ def subject_of(recipe: Recipe, stage: Stage) -> Subject:
         precision=stage.precision,
         vocabulary=model.llm.config.get_text_config().vocab_size,
         loss=loss,
+        groups=[group["params"] for group in parameter_groups(model, stage)],
         checkpointing=lambda model, on: model.gradient_checkpointing(on),  # type: ignore[operator]
     )
