@@ -17,7 +17,9 @@ _COLOURS = {
     "buffers": "#9ca3af",
     "activations": "#6cc5b0",
 }
-_BAR_INCHES, _WIDTH_INCHES = 0.3, 10.5
+_FADED = 0.45  # bars that do not fit
+_BAR_INCHES, _WIDTH_INCHES = 0.28, 10.5
+_BETWEEN = 0.35  # of a bar, between a set-up with checkpointing and the next without
 
 
 def draw(plan: Plan, out: IO[bytes]) -> None:
@@ -27,67 +29,71 @@ def draw(plan: Plan, out: IO[bytes]) -> None:
     from matplotlib.figure import Figure
 
     rows = [compared(stage) for stage in plan.stages]
-    heights = [_BAR_INCHES * len(r) + 1.5 for r in rows]
+    heights = [_BAR_INCHES * _places(len(r))[-1] + 2.0 for r in rows]
     with rc_context({"font.family": "sans-serif", "font.size": 10}):
         figure = Figure((_WIDTH_INCHES, sum(heights)), dpi=110, layout="constrained")
         FigureCanvasAgg(figure)
-        panels = figure.subplots(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
-        for axes, stage, footprints in zip(panels, plan.stages, rows, strict=True):
-            _panel(axes, stage, footprints)
+        panels = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for panel, stage, footprints in zip(panels, plan.stages, rows, strict=True):
+            _panel(panel, stage, footprints)
         figure.savefig(out, format="png", metadata={"Software": None})
 
 
-def _panel(axes: Any, stage: StagePlan, footprints: list[Footprint]) -> None:
+def _panel(panel: Any, stage: StagePlan, footprints: list[Footprint]) -> None:
+    axes = panel.subplots()
     room = stage.devices.room / _GB
-    widest = max(max(f.peak for f in footprints) / _GB, room)
-    for place, footprint in enumerate(footprints):
+    widest = max(room, *(f.peak / _GB for f in footprints))
+    places = _places(len(footprints))
+    for place, footprint in zip(places, footprints, strict=True):
+        fits = stage.fits(footprint)
         left = 0.0
         for name, size in _pieces(footprint).items():
-            axes.barh(place, size / _GB, left=left, height=0.72, color=_COLOURS[name])
+            axes.barh(
+                place,
+                size / _GB,
+                left=left,
+                height=0.8,
+                color=_COLOURS[name],
+                alpha=None if fits else _FADED,
+            )
             left += size / _GB
-        word = "fits" if stage.fits(footprint) else "does not fit"
-        axes.text(
-            left + widest * 0.01,
-            place,
-            f"{footprint.peak / _GB:.3g} GB, {word}",
-            va="center",
-            color=_INK if stage.fits(footprint) else _SOFT,
-            fontsize=9,
-        )
+        # Numbers stand in a column of their own, right of all bars and of the line.
+        style = {"va": "center", "fontsize": 9, "color": _INK if fits else _SOFT}
+        style["weight"] = "bold" if fits else "normal"
+        axes.text(widest * 1.12, place, f"{footprint.peak / _GB:.3g} GB", ha="right", **style)
+        axes.text(widest * 1.14, place, "fits" if fits else "does not fit", **style)
     axes.axvline(room, color=_INK, linewidth=1.2, linestyle=(0, (4, 3)))
-    axes.text(room, -0.75, f" {room:.3g} GB to fill", color=_INK, fontsize=9, va="bottom")
-    axes.set_yticks(range(len(footprints)), [_name(f) for f in footprints])
-    axes.set_ylim(len(footprints) - 0.4, -1.5)
-    axes.set_xlim(0, widest * 1.22)
-    axes.set_xlabel("GB of a rank's device, at the peak", color=_SOFT)
+    axes.text(
+        room, -0.7, f"{room:.3g} GB to fill", color=_INK, fontsize=9, ha="center", va="bottom"
+    )
     axes.tick_params(colors=_INK, length=0)
+    axes.set_yticks(places, [_name(f) for f in footprints])
+    for label, footprint in zip(axes.get_yticklabels(), footprints, strict=True):
+        label.set_color(_INK if stage.fits(footprint) else _SOFT)
+    axes.set_ylim(places[-1] + 0.6, -0.6)
+    axes.set_xlim(0, widest * 1.29)
+    axes.set_xticks([tick for tick in axes.get_xticks() if tick <= widest])
+    axes.set_xlabel("GB of a rank's device, at the peak", color=_SOFT, loc="left")
     axes.grid(axis="x", color=_RULE, linewidth=0.6)
     axes.set_axisbelow(True)
     for spine in axes.spines.values():
         spine.set_visible(False)
+    handles = [axes.barh(0, 0, color=colour) for colour in _COLOURS.values()]
+    panel.legend(
+        handles, _COLOURS, ncols=len(_COLOURS), frameon=False, loc="outside lower left", fontsize=9
+    )
+    panel.suptitle(_title(stage), x=0.01, ha="left", color=_INK, fontsize=11, linespacing=1.5)
+
+
+def _title(stage: StagePlan) -> str:
     found = cheapest(stage)
     choice = f"cheapest that fits: {found.setup}" if found else "nothing fits"
-    devices = "processes" if stage.devices.cpu else "GPUs"
-    axes.set_title(
-        f"{stage.name}, {devices}: {stage.devices.ranks}; {choice}",
-        loc="left",
-        color=_INK,
-        fontsize=12,
-        weight="bold",
-        pad=26,
-    )
-    handles = [axes.barh(0, 0, color=colour) for colour in _COLOURS.values()]
-    axes.legend(
-        handles,
-        _COLOURS,
-        ncols=len(_COLOURS),
-        frameon=False,
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        borderaxespad=0.2,
-        fontsize=9,
-        handlelength=1,
-    )
+    return f"{stage.name}, {stage.devices.counted}\n{choice}"
+
+
+def _places(count: int) -> list[float]:
+    """Where bars are: in pairs, without checkpointing and with it."""
+    return [n + _BETWEEN * (n // 2) for n in range(count)]
 
 
 def _pieces(footprint: Footprint) -> dict[str, int]:
@@ -107,5 +113,4 @@ def _pieces(footprint: Footprint) -> dict[str, int]:
 
 
 def _name(footprint: Footprint) -> str:
-    setup = footprint.setup
-    return setup.sharding + (", checkpointing" if setup.checkpointing else "")
+    return "with checkpointing" if footprint.setup.checkpointing else footprint.setup.sharding
