@@ -167,40 +167,53 @@ class StagePlan:
         """Whether there is as much."""
         return self.needed(footprint) <= self.devices.room
 
+    def is_too_large(self, setup: Setup) -> bool:
+        """Whether the optimiser's step alone needs more, which is known without running a model."""
+        host = self._host(setup) if self.devices.cpu else 0
+        return self._step(setup) + host > self.devices.room
+
     def _computed(self, setup: Setup) -> Footprint:
         subject, sharding = self._subject(setup.lora), self._sharding(setup)
         counts, held = subject.counts, self.states(setup)
         passes = subject.activations(
             setup.micro_batch, setup.checkpointing, zero_3=setup.zero_stage == 3
         )
-        always = held.weights + held.masters + held.moments + counts.buffers
-        bucket = held.buckets if setup.zero_stage == 3 else 0
         working = _with_gradients(passes, held, sharding, counts)
-        more = stepping(counts, sharding)
         return Footprint(
             setup=setup,
             states=held,
             activations=passes.peak(),
             logits=passes.logits,
-            stepping=more,
-            backward=always + held.buckets + held.gathered + working,
-            step=always + held.gradients + bucket + more,
+            stepping=stepping(counts, sharding),
+            backward=self._always(setup) + held.buckets + held.gathered + working,
+            step=self._step(setup),
             loader=self._loader,
-            host=PROCESS_BYTES + self._on_host(counts, sharding, held),
+            host=self._host(setup),
             sent=communication(counts, sharding),
             disk=counts.trained * CHECKPOINT_BYTES,
         )
 
-    def _on_host(self, counts: Counts, sharding: Sharding, held: States) -> int:
-        """Bytes beside the process itself.
+    def _always(self, setup: Setup) -> int:
+        held = self.states(setup)
+        return held.weights + held.masters + held.moments + self.counts(setup.lora).buffers
+
+    def _step(self, setup: Setup) -> int:
+        held = self.states(setup)
+        bucket = held.buckets if setup.zero_stage == 3 else 0
+        more = stepping(self.counts(setup.lora), self._sharding(setup))
+        return self._always(setup) + held.gradients + bucket + more
+
+    def _host(self, setup: Setup) -> int:
+        """Bytes of the host.
 
         Checkpoints are written from a copy of what the rank adds to them. Where there is a GPU, the
         model is made on the host before it goes there.
         """
+        counts = self.counts(setup.lora)
         copy = counts.trained * CHECKPOINT_BYTES // self.devices.ranks
-        training = self._loader + self._kept + copy + held.host
-        start = 0 if self.devices.cpu else counts.total * sharding.weight_bytes
-        return max(start, training)
+        training = self._loader + self._kept + copy + self.states(setup).host
+        start = 0 if self.devices.cpu else counts.total * self._sharding(setup).weight_bytes
+        return PROCESS_BYTES + max(start, training)
 
     def _subject(self, lora: bool) -> Subject:
         if lora not in self._subjects:

@@ -10,7 +10,9 @@ from ml.memory.footprint import Footprint, Setup, StagePlan
 
 def cheapest(stage: StagePlan) -> Footprint | None:
     """The first set-up that fits, in the order of what it costs; None where none does."""
-    return next((f for f in map(stage.footprint, by_cost(stage)) if stage.fits(f)), None)
+    # To look closer takes seconds with a large model.
+    worth = (stage.footprint(s) for s in by_cost(stage) if not stage.is_too_large(s))
+    return next((f for f in worth if stage.fits(f)), None)
 
 
 def largest_micro_batch(stage: StagePlan, setup: Setup) -> int | None:

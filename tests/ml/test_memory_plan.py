@@ -115,6 +115,15 @@ def test_the_largest_micro_batch_is_the_largest_that_fits() -> None:
     assert largest_micro_batch(stage(1), setup) is None
 
 
+def test_a_model_is_not_run_for_what_cannot_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*args: Any, **kwargs: Any) -> Activations:
+        raise AssertionError("it was run")
+
+    monkeypatch.setattr(Made, "activations", run)
+    assert cheapest(stage(0.05)) is None
+    assert cheapest(stage(2, cpu=True, kept=3 * GB)) is None
+
+
 def test_more_is_needed_with_less_sharing() -> None:
     room = stage(30)
     peaks = [room.footprint(Setup(n, 4, False)).peak for n in range(4)]
