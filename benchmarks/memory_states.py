@@ -1,11 +1,12 @@
 """What ZeRO really holds, beside what the planner says: live storages of real processes.
 
-    python -m benchmarks.memory_states [--ranks 2 4]
+    python -m benchmarks.memory_states [--ranks 2 4] [--gpu]
 
 Each set-up trains a small model on so many processes. After the backward pass of the second step
 and before its optimiser step, every rank sums the storages of weights, gradients, masters and
 moments, each storage once, and of all tensors that are alive, so that nothing is overlooked. The
-peaks are of the bytes that live while the passes, and the optimiser's step, go on.
+peaks are of the bytes that live while the passes, and the optimiser's step, go on; with --gpu, of
+one GPU a rank and a larger model, they are those of torch.cuda.
 """
 
 from __future__ import annotations
@@ -48,6 +49,12 @@ class Case:
     tuning: str = "full"
     accumulation: int = 1
     tokens: int = TOKENS
+    gpu: bool = False
+
+    @property
+    def hidden(self) -> int:
+        """Enough that a GPU's workspaces are little beside the model."""
+        return 1024 if self.gpu else HIDDEN
 
     @property
     def micro_batch(self) -> int:
@@ -55,6 +62,7 @@ class Case:
 
 
 PRECISIONS: tuple[Precision, ...] = ("bf16", "fp32")
+GPU_CASES = tuple(Case(stage, gpu=True) for stage in range(4))
 CASES = (
     *(Case(stage, precision) for precision, stage in product(PRECISIONS, range(4))),
     *(Case(stage, tuning=tuning) for tuning, stage in product(("half", "lora"), range(4))),
@@ -82,7 +90,9 @@ class Bytes:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--gpu", action="store_true")
     args = parser.parse_args(argv)
+    cases = GPU_CASES if args.gpu else CASES
     print("MB a rank, measured and planned, and how far apart\n")
     print(
         "| ranks | ZeRO | weights | tuned | micro-batches | tokens | held | planned | | backward | "
@@ -90,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     print("| ---: | ---: | --- | --- | ---: | ---: |" + " ---: |" * 9)
     for ranks in args.ranks:
-        for case, measured in zip(CASES, measure(CASES, ranks), strict=True):
+        for case, measured in zip(cases, measure(cases, ranks), strict=True):
             said = planned(case, ranks)
             worst = [max(getattr(m, name) for m in measured) for name in said]
             cells = (
@@ -112,7 +122,7 @@ def planned(case: Case, ranks: int) -> dict[str, int]:
         lambda lora: _subject(case),
         given=Setup(case.zero_stage, case.micro_batch, False),
         precision=case.precision,
-        devices=Devices(ranks, 0, cpu=True),
+        devices=Devices(ranks, 0, cpu=not case.gpu),
         rank_batch=case.micro_batch * case.accumulation,
         micro_batches=[case.micro_batch],
         loader=0,
@@ -129,11 +139,9 @@ def measure(cases: Sequence[Case], ranks: int) -> list[list[Bytes]]:
         asked.write_text(json.dumps([asdict(case) for case in cases]))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command += [f"--nproc-per-node={ranks}", "-m", "benchmarks.memory_states_rank", folder]
-        environment = os.environ | {
-            "DS_ACCELERATOR": "cpu",
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(ROOT),
-        }
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        if not any(case.gpu for case in cases):
+            environment["DS_ACCELERATOR"] = "cpu"
         done = subprocess.run(
             command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
         )
@@ -147,8 +155,12 @@ def rank_program(folder: Path) -> None:
     """What each process does: every case, then its numbers to a file."""
     import deepspeed
 
-    deepspeed.init_distributed("gloo")
     cases = [Case(**fields) for fields in json.loads((folder / "cases.json").read_text())]
+    if any(case.gpu for case in cases):
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        deepspeed.init_distributed("nccl")
+    else:
+        deepspeed.init_distributed("gloo")
     measured = [asdict(_measured(case)) for case in cases]
     (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(measured))
 
@@ -157,6 +169,7 @@ def _measured(case: Case) -> Bytes:
     import deepspeed
 
     before = _alive()  # of earlier cases, whose engines never quite go
+    allocated_before = torch.cuda.memory_allocated() if case.gpu else 0
     model = _model(case, "cpu")
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": case.micro_batch,
@@ -164,14 +177,14 @@ def _measured(case: Case) -> Bytes:
         "gradient_clipping": 1.0,
         "zero_optimization": {
             "stage": case.zero_stage,
-            "overlap_comm": False,
+            "overlap_comm": case.gpu,
             **buckets_of(counts_of(model)).zero_config(),
         },
         "zero_allow_untested_optimizer": True,
     }
     if case.precision != "fp32":
         config[case.precision] = {"enabled": True}
-    optimizer = torch.optim.AdamW([{"params": group} for group in _groups(model)])
+    optimizer = torch.optim.AdamW([{"params": group} for group in _groups(model)], fused=case.gpu)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
     _passes(engine, case)
     engine.step()
@@ -180,9 +193,9 @@ def _measured(case: Case) -> Bytes:
             live.knows(tensor)
         for tensor in _alive():
             live.holds(tensor)
-        live.peak = live.live
+        peak = _Peak(live, allocated_before if case.gpu else None)
         _passes(engine, case)
-        backward_peak = live.peak
+        backward_peak = peak.taken()
         gc.collect()
         weights, masters = _weights(engine), _storages(_masters(engine))
         moments = _storages(_tensors(engine.basic_optimizer.state))
@@ -190,9 +203,9 @@ def _measured(case: Case) -> Bytes:
         masters = {k: v for k, v in masters.items() if k not in weights}
         held = weights | gradients | masters | moments
         everything = _storages(_alive()) | held | buckets
-        live.peak = live.live
+        peak = _Peak(live, allocated_before if case.gpu else None)
         engine.step()
-        step_peak = live.peak
+        step_peak = peak.taken()
     engine.destroy()
     nn.functional.linear = _LINEAR  # stage 3 has put another in its place
     del engine, model, optimizer
@@ -210,6 +223,21 @@ def _measured(case: Case) -> Bytes:
     )
 
 
+class _Peak:
+    """The most bytes at any time since it was made: of torch.cuda beyond `allocated`, if given."""
+
+    def __init__(self, live: LiveBytes, allocated: int | None) -> None:
+        self._live, self._allocated = live, allocated
+        live.peak = live.live
+        if allocated is not None:
+            torch.cuda.reset_peak_memory_stats()
+
+    def taken(self) -> int:
+        if self._allocated is None:
+            return self._live.peak
+        return torch.cuda.max_memory_allocated() - self._allocated
+
+
 def _passes(engine: Any, case: Case) -> None:
     """Forward and backward of one optimiser step."""
     for micro in range(case.accumulation):
@@ -218,7 +246,7 @@ def _passes(engine: Any, case: Case) -> None:
 
 
 def _model(case: Case, device: str) -> nn.Module:
-    """A Bloom of 7 million parameters."""
+    """A Bloom of 7 million parameters; of 105 million for a GPU."""
     from peft import LoraConfig, inject_adapter_in_model
     from transformers import BloomConfig, BloomForCausalLM
 
@@ -227,7 +255,7 @@ def _model(case: Case, device: str) -> nn.Module:
         model: nn.Module = BloomForCausalLM(
             BloomConfig(
                 vocab_size=VOCABULARY,
-                hidden_size=HIDDEN,
+                hidden_size=case.hidden,
                 n_layer=LAYERS,
                 n_head=8,
                 use_cache=False,
@@ -244,7 +272,8 @@ def _model(case: Case, device: str) -> nn.Module:
 
 
 def _loss(model: nn.Module, micro_batch: int, tokens: int) -> Tensor:
-    ids = torch.ones(micro_batch, tokens, dtype=torch.int64)
+    device = next(model.parameters()).device
+    ids = torch.ones(micro_batch, tokens, dtype=torch.int64, device=device)
     logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
     return nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten())
 
