@@ -20,7 +20,7 @@ TRIPS_PER_DAY ?= 400000
 SPARK := source spark-conf/env.sh &&
 PYTEST := $(SPARK) python -m pytest
 
-.PHONY: help setup demo demo-vlm test test-fast test-faults check bench bench-captions bench-train docs schedule scala wheel lock clean
+.PHONY: help setup demo demo-vlm test test-fast test-faults check bench bench-captions bench-memory bench-train docs schedule scala wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench-train: ## the feed against peers where PEERS_PYTHON names an interpreter t
 	@$(PYTHON) bootstrap.py bench
 	@$(SPARK) python -m benchmarks.training_feed --images $(IMAGES) \
 		$(if $(PEERS_PYTHON),--peers-python $(PEERS_PYTHON))
+
+bench-memory: ## the memory planner against what 2 and 4 processes hold, ten minutes
+	@$(SPARK) python -m benchmarks.memory_states
 
 docs: setup ## the data dictionary, docs/tables.md
 	@$(SPARK) python jobs/describe_tables.py --out docs/tables.md

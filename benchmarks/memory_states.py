@@ -1,12 +1,13 @@
 """What ZeRO really holds, beside what the planner says: live storages of real processes.
 
-    python -m benchmarks.memory_states [--ranks 2 4] [--gpu]
+    python -m benchmarks.memory_states [--ranks 2 4] [--gpu | --offload]
 
 Each set-up trains a small model on so many processes. After the backward pass of the second step
 and before its optimiser step, every rank sums the storages of weights, gradients, masters and
 moments, each storage once, and of all tensors that are alive, so that nothing is overlooked. The
 peaks are of the bytes that live while the passes, and the optimiser's step, go on; with --gpu, of
-one GPU a rank and a larger model, they are those of torch.cuda.
+one GPU a rank and a larger model, they are those of torch.cuda. With --offload, for which a C++
+compiler is needed, all is counted that is there, as device and host are one memory on a CPU.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Case:
     accumulation: int = 1
     tokens: int = TOKENS
     gpu: bool = False
+    offload: bool = False
 
     @property
     def hidden(self) -> int:
@@ -62,6 +64,9 @@ class Case:
 
 
 PRECISIONS: tuple[Precision, ...] = ("bf16", "fp32")
+OFFLOAD_CASES = tuple(
+    Case(stage, accumulation=n, offload=True) for n, stage in product((1, 2), (1, 2, 3))
+)
 GPU_CASES = tuple(Case(stage, gpu=True) for stage in range(4))
 CASES = (
     *(Case(stage, precision) for precision, stage in product(PRECISIONS, range(4))),
@@ -73,8 +78,8 @@ CASES = (
 
 @dataclass(frozen=True)
 class Bytes:
-    """Of one rank. `held` is weights, gradients, masters and moments; `overlooked` what lives
-    beside them and the buckets."""
+    """Of one rank. `held` is weights, gradients, masters and moments, with offload all that is
+    there; `overlooked` what lives beside them and the buckets."""
 
     weights: int
     gradients: int
@@ -90,9 +95,11 @@ class Bytes:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4])
-    parser.add_argument("--gpu", action="store_true")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--gpu", action="store_true")
+    other.add_argument("--offload", action="store_true")
     args = parser.parse_args(argv)
-    cases = GPU_CASES if args.gpu else CASES
+    cases = GPU_CASES if args.gpu else OFFLOAD_CASES if args.offload else CASES
     print("MB a rank, measured and planned, and how far apart\n")
     print(
         "| ranks | ZeRO | weights | tuned | micro-batches | tokens | held | planned | | backward | "
@@ -120,7 +127,7 @@ def planned(case: Case, ranks: int) -> dict[str, int]:
     stage = StagePlan(
         "measured",
         lambda lora: _subject(case),
-        given=Setup(case.zero_stage, case.micro_batch, False),
+        given=Setup(case.zero_stage, case.micro_batch, False, "cpu" if case.offload else "none"),
         precision=case.precision,
         devices=Devices(ranks, 0, cpu=not case.gpu),
         rank_batch=case.micro_batch * case.accumulation,
@@ -129,7 +136,9 @@ def planned(case: Case, ranks: int) -> dict[str, int]:
         can_lora=False,
     )
     said = stage.footprint(stage.given)
-    return {"held": said.states.held, "backward_peak": said.backward, "step_peak": said.step}
+    host = said.states.host
+    held = said.step + host if case.offload else said.states.held
+    return {"held": held, "backward_peak": said.backward + host, "step_peak": said.step + host}
 
 
 def measure(cases: Sequence[Case], ranks: int) -> list[list[Bytes]]:
@@ -184,7 +193,9 @@ def _measured(case: Case) -> Bytes:
     }
     if case.precision != "fp32":
         config[case.precision] = {"enabled": True}
-    optimizer = torch.optim.AdamW([{"params": group} for group in _groups(model)], fused=case.gpu)
+    if case.offload:
+        config["zero_optimization"]["offload_optimizer"] = {"device": "cpu"}
+    optimizer = _adam([{"params": group} for group in _groups(model)], case)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
     _passes(engine, case)
     engine.step()
@@ -197,6 +208,7 @@ def _measured(case: Case) -> Bytes:
         _passes(engine, case)
         backward_peak = peak.taken()
         gc.collect()
+        alive = live.live
         weights, masters = _weights(engine), _storages(_masters(engine))
         moments = _storages(_tensors(engine.basic_optimizer.state))
         gradients, buckets = _gradients(engine), _storages(_buckets(engine))
@@ -215,12 +227,21 @@ def _measured(case: Case) -> Bytes:
         gradients=sum(gradients.values()),
         masters=sum(masters.values()),
         moments=sum(moments.values()),
-        held=sum(held.values()),
+        held=alive if case.offload else sum(held.values()),
         buckets=sum(buckets.values()),
         overlooked=sum(everything.values()) - sum((held | buckets | _storages(before)).values()),
         backward_peak=backward_peak,
         step_peak=step_peak,
     )
+
+
+def _adam(groups: list[dict[str, Any]], case: Case) -> torch.optim.Optimizer:
+    if not case.offload:
+        return torch.optim.AdamW(groups, fused=case.gpu)
+    from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+    made: torch.optim.Optimizer = DeepSpeedCPUAdam(groups)
+    return made
 
 
 class _Peak:

@@ -199,9 +199,9 @@ class StagePlan:
 
     def _step(self, setup: Setup) -> int:
         held = self.states(setup)
-        bucket = held.buckets if setup.zero_stage == 3 else 0
+        staying = held.buckets if setup.zero_stage == 3 else held.gathered
         more = stepping(self.counts(setup.lora), self._sharding(setup))
-        return self._always(setup) + held.gradients + bucket + more
+        return self._always(setup) + held.gradients + staying + more
 
     def _host(self, setup: Setup) -> int:
         """Bytes of the host.

@@ -89,8 +89,9 @@ class States:
     """Bytes of one rank; `device` is the GPU, or the process where there is none.
 
     `gradients` are those after backward and before the step. `buckets` are the buffers that they
-    are reduced in, `gathered` what ZeRO-3 has whole at a time; both are there in the backward pass
-    only, but for stage 3, which keeps its bucket.
+    are reduced in, `gathered` what ZeRO-3 has whole at a time, or where stages 1 and 2 offload, the
+    buffer for a gradient on its way. They are there in the backward pass only, but for the bucket
+    of stage 3 and that buffer.
     """
 
     weights: int
@@ -135,7 +136,8 @@ def states(counts: Counts, sharding: Sharding, buckets: Buckets) -> States:
         staging = shard * w
         if stage in (1, 2):
             staging += counts.largest_trained * w
-            staging += gradients if sharding.accumulation > 1 else 0
+            if stage == 2 and sharding.accumulation > 1:
+                staging += gradients  # stage 1 accumulates on the device
             gathered += counts.largest_trained * w
         if sharding.offload_optimizer == "cpu":
             host += optimizer + shard * FP32_BYTES + staging
