@@ -73,6 +73,9 @@ CASES = (
     *(Case(stage, tuning=tuning) for tuning, stage in product(("half", "lora"), range(4))),
     *(Case(stage, accumulation=2) for stage in range(4)),
     *(Case(stage, accumulation=n, tokens=FEW_TOKENS) for n, stage in product((1, 2), range(4))),
+    *(Case(stage, "fp16") for stage in range(4)),
+    # Last, as DeepSpeed keeps autocast for the whole process.
+    *(Case(stage, "bf16_autocast") for stage in range(4)),
 )
 
 
@@ -191,8 +194,13 @@ def _measured(case: Case) -> Bytes:
         },
         "zero_allow_untested_optimizer": True,
     }
-    if case.precision != "fp32":
-        config[case.precision] = {"enabled": True}
+    if case.precision == "bf16_autocast":
+        config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+    elif case.precision == "fp16":
+        # A scale at which no step is left out.
+        config["fp16"] = {"enabled": True, "initial_scale_power": 8}
+    elif case.precision == "bf16":
+        config["bf16"] = {"enabled": True}
     if case.offload:
         config["zero_optimization"]["offload_optimizer"] = {"device": "cpu"}
     optimizer = _adam([{"params": group} for group in _groups(model)], case)
