@@ -22,6 +22,7 @@ from jobs.run import Run, log, parser, run_job
 from jobs.training import (
     add_launch_arguments,
     check_memory,
+    feed_cache,
     processes_of,
     runs_folder,
     sources_of,
@@ -160,7 +161,7 @@ def _train_to(
     from ml.training.launch import RankFailed
 
     folder = RunFolder(runs / run_id)
-    training = replace(_training(sweep, run_id), pause_at=rung)
+    training = replace(_training(sweep, run_id), pause_at=rung, feed_cache=feed_cache(run))
     if (folder.path / "run.json").exists():
         rows, _ = folder.metrics()
         before = [folder.read().attempt, *(row["attempt"] for row in rows)]

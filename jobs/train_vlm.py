@@ -19,6 +19,7 @@ from jobs.run import Run, parser, run_job
 from jobs.training import (
     add_launch_arguments,
     check_memory,
+    feed_cache,
     figures_of,
     processes_of,
     runs_folder,
@@ -113,6 +114,7 @@ def _new(run: Run, runs: Path) -> TrainingRun:
         processes_of(1 if args.num_processes is None else args.num_processes),
         versions_here(),
         tensorboard=args.tensorboard,
+        feed_cache=feed_cache(run),
     )
 
 
@@ -144,6 +146,7 @@ def _resumed(run: Run, runs: Path) -> TrainingRun:
         versions=versions_here(),
         attempt=1 + max([before.attempt, *(row["attempt"] for row in rows)]),
         tensorboard=args.tensorboard or before.tensorboard,
+        feed_cache=feed_cache(run) or before.feed_cache,
         pause_at=None,  # what a sweep gave up goes on to its end
     )
 

@@ -49,6 +49,12 @@ def add_launch_arguments(made: argparse.ArgumentParser) -> None:
         help="folder for runs, which all ranks share (default: LAKE/.runs)",
     )
     made.add_argument(
+        "--feed-cache",
+        type=Path,
+        metavar="DIR",
+        help="folder on each machine that keeps what was read of a remote lake (default: none)",
+    )
+    made.add_argument(
         "--device-memory",
         type=amounts.memory_bytes,
         metavar="SIZE",
@@ -63,6 +69,11 @@ def add_launch_arguments(made: argparse.ArgumentParser) -> None:
 def runs_folder(run: Run) -> Path:
     """Where the runs of the job's lake lie. Raises UsageError where that has to be said."""
     return run.args.runs.absolute() if run.args.runs else runs_of_lake(run.lake.root)
+
+
+def feed_cache(run: Run) -> str | None:
+    """The folder for what ranks read of remote tables, where one was named."""
+    return str(run.args.feed_cache.absolute()) if run.args.feed_cache else None
 
 
 def processes_of(count: int) -> int:

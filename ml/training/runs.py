@@ -43,7 +43,8 @@ class TrainingRun:
 
     `attempt` counts the starts before this one. `versions` are of the code and its libraries.
     `pause_at`: the share of the last stage's steps after which it pauses, with a checkpoint and a
-    validation loss; it can go on as if it had not.
+    validation loss; it can go on as if it had not. `feed_cache`: a folder on each machine for what
+    was read of remote tables.
     """
 
     run_id: str
@@ -54,6 +55,7 @@ class TrainingRun:
     attempt: int = 0
     tensorboard: bool = False
     pause_at: float | None = None
+    feed_cache: str | None = None
 
     @property
     def table_versions(self) -> dict[str, int]:

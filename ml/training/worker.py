@@ -74,8 +74,9 @@ class Worker:
         join_ranks()
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.processor = processor_of(self.recipe.model)
+        cache = Path(self.run.feed_cache) if self.run.feed_cache else None
         self.tables = {
-            kind: open_table(source.path, source.version)
+            kind: open_table(source.path, source.version, cache_dir=cache)
             for kind, source in self.run.tables.items()
         }
         self.reporter: Reporter | None = None
