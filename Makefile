@@ -89,6 +89,7 @@ COMPILE := uv pip compile --quiet --no-strip-extras --universal --python-version
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 DEV := --extra ml --extra quality --extra schedule --extra tensorboard --extra dev
 lock: ## exact versions from setup.py into requirements/*.txt (needs uv)
+	@$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	@$(COMPILE) requirements/build.in setup.py -o requirements/run.txt
 	@$(COMPILE) requirements/build.in setup.py --extra ml -c requirements/run.txt \
 		-o requirements/ml.txt

@@ -5,9 +5,10 @@
     python3 bootstrap.py dev    and what tests and checks need (default)
     python3 bootstrap.py bench  and the peers of the benchmarks
 
-Uses uv where it is on PATH, else pip. Does nothing where nothing changed since the last time; a
-set-up that was interrupted is made anew by the next. Each thing that is missing ends it with one
-line that says what to do. Standard library only; the first lines run on any Python 3.6 or newer.
+Uses uv where it is on PATH; elsewhere pip gets uv first, the quicker of the two, unless it was told
+where packages are. Does nothing where nothing changed since the last time; a set-up that was
+interrupted is made anew by the next. Each thing that is missing ends it with one line that says
+what to do. Standard library only; the first lines run on any Python 3.6 or newer.
 """
 
 import sys
@@ -36,6 +37,10 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "roundtrip-setup.json"
 UNFINISHED = VENV / "roundtrip-setup.unfinished"
+
+_PIP = [str(PYTHON), "-m", "pip"]
+_PIP_INSTALL = [*_PIP, "install", "--no-input"]
+_PIP_SETTINGS = re.compile(r"(?m)\.(index-url|extra-index-url|no-index|proxy|client-cert)=")
 
 # Each holds all of those before it.
 LEVELS = ("run", "ml", "dev", "bench")
@@ -75,7 +80,7 @@ def main() -> int:
 
 def _set_up(level: str) -> None:
     check_java()
-    uv = _working_uv()
+    uv = _working_uv("uv")
     fresh = UNFINISHED.exists() or not _is_environment(needs_pip=uv is None)
     if fresh:
         check_disk(VENV, VENV_BYTES.get(level, VENV_BYTES["ml"]))
@@ -86,12 +91,13 @@ def _set_up(level: str) -> None:
             _make_with_venv()
     UNFINISHED.touch()
     STAMP.unlink(missing_ok=True)
+    uv = uv or _uv_by_pip()
     # Compiled now, as pip does: where PYTHONDONTWRITEBYTECODE is set, or .venv is read-only later,
     # every start of a job would compile two thousand modules anew.
     if uv:
         install = [uv, "pip", "install", "--compile-bytecode", "--python", str(PYTHON)]
     else:
-        install = [str(PYTHON), "-m", "pip", "install", "--no-input"]
+        install = _PIP_INSTALL
     _say(f"installing requirements/{level}.txt")
     _call([*install, "--require-hashes", "-r", str(ROOT / "requirements" / f"{level}.txt")])
     _say("installing the project")
@@ -125,6 +131,7 @@ def _digest(level: str) -> str:
     """A hash of everything from which a level is made."""
     made_from = [
         ROOT / "requirements" / f"{level}.txt",
+        ROOT / "requirements" / "uv.txt",
         *(ROOT / name for name in ("bootstrap.py", "setup.py", "pyproject.toml")),
         ROOT / "jobs" / "fetch_jars.py",
         *sorted((ROOT / "udfs" / "scala").rglob("*.scala")),
@@ -156,9 +163,23 @@ def _base_python() -> str:
     return getattr(sys, "_base_executable", None) or sys.executable
 
 
-def _working_uv() -> str | None:
-    """The uv on PATH, unless it is only a shim of a version manager with nothing behind it."""
-    uv = shutil.which("uv")
+def _uv_by_pip() -> str | None:
+    """uv, installed into .venv; None where pip is to do it all, being told where packages are.
+
+    uv does not read pip's settings.
+    """
+    said = subprocess.run(
+        [*_PIP, "config", "list"], env=_environment(), capture_output=True, text=True, check=False
+    )
+    if said.returncode or _PIP_SETTINGS.search(said.stdout):
+        return None
+    _call([*_PIP_INSTALL, "--require-hashes", "-r", str(ROOT / "requirements" / "uv.txt")])
+    return _working_uv(str(PYTHON.with_name("uv")))
+
+
+def _working_uv(name: str) -> str | None:
+    """That uv, unless it is only a shim of a version manager with nothing behind it."""
+    uv = shutil.which(name)
     if uv is None:
         return None
     works = subprocess.run([uv, "--version"], capture_output=True, check=False).returncode == 0
