@@ -157,7 +157,7 @@ def test_no_rank_outlives_a_killed_driver(
         by_name = ["pgrep", "-f", "-P", str(driver.pid), "launching.py"]
         python = subprocess.run(by_name, capture_output=True, text=True, check=True)
         os.kill(int(python.stdout), signal.SIGKILL)
-    assert gone(pids, within_s=20)
+    assert gone(pids, within_s=60)
     assert driver.wait(60) != 0
     time.sleep(0.5)
     assert not alive(pids)
