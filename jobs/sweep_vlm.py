@@ -163,9 +163,7 @@ def _train_to(
     folder = RunFolder(runs / run_id)
     training = replace(_training(sweep, run_id), pause_at=rung, feed_cache=feed_cache(run))
     if (folder.path / "run.json").exists():
-        rows, _ = folder.metrics()
-        before = [folder.read().attempt, *(row["attempt"] for row in rows)]
-        training = replace(training, attempt=1 + max(before))
+        training = replace(training, attempt=folder.next_attempt())
     try:
         train(run, training, folder)
     except RankFailed as e:

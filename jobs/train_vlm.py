@@ -137,14 +137,13 @@ def _resumed(run: Run, runs: Path) -> TrainingRun:
             f"run {args.resume} goes on with its own recipe, and what was asked for differs in "
             f"{', '.join(differing)}: leave that out, or start a new run"
         )
-    rows, _ = folder.metrics()
     return replace(
         before,
         processes=processes_of(
             before.processes if args.num_processes is None else args.num_processes
         ),
         versions=versions_here(),
-        attempt=1 + max([before.attempt, *(row["attempt"] for row in rows)]),
+        attempt=folder.next_attempt(),
         tensorboard=args.tensorboard or before.tensorboard,
         feed_cache=feed_cache(run) or before.feed_cache,
         pause_at=None,  # what a sweep gave up goes on to its end

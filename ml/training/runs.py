@@ -101,6 +101,11 @@ class RunFolder:
         recipe = checked(fields["recipe"], f"recipe in {path}")
         return TrainingRun(**{**fields, "recipe": recipe, "tables": tables})
 
+    def next_attempt(self) -> int:
+        """How many starts there were: of the driver, and of ranks that Spark started anew."""
+        rows, _ = self.metrics()
+        return 1 + max([self.read().attempt, *(row["attempt"] for row in rows)])
+
     def write_end(self, ended: Ended) -> None:
         _write_whole(self.path / "ended.json", asdict(ended))
 

@@ -40,7 +40,7 @@ def as_set(pairs: tuple[np.ndarray, np.ndarray]) -> set[tuple[int, ...]]:
 
 
 @pytest.mark.usefixtures("small_limits")
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(hashes=near_hashes(), distance=st.integers(0, 10))
 def test_pairs_among_are_those_of_brute_force(hashes: np.ndarray, distance: int) -> None:
     apart = np.bitwise_count(hashes[:, None] ^ hashes[None, :])
