@@ -97,6 +97,9 @@ def pairs_among(hashes: Hashes, distance: int, width: int = BITS) -> Pairs:
     if len(hashes) ** 2 <= 2 * _ALL_WITH_ALL or width <= distance:
         return joined(_compare_among(hashes, distance))
     bands = bands_for(len(hashes), distance, width)
+    (hashes,) = _dealt(bands, width, hashes)
+    if not _pays(hashes, hashes, bands, width):
+        return joined(_compare_among(hashes, distance))
     return joined(
         pairs
         for n, band in enumerate(bands)
@@ -109,6 +112,9 @@ def pairs_between(queries: Hashes, others: Hashes, distance: int, width: int = B
     if len(queries) * len(others) <= _ALL_WITH_ALL or width <= distance:
         return joined(_compare(queries, others, distance))
     bands = bands_for(len(others), distance, width)
+    queries, others = _dealt(bands, width, queries, others)
+    if not _pays(queries, others, bands, width):
+        return joined(_compare(queries, others, distance))
     return joined(
         pairs
         for n in range(len(bands))
@@ -168,6 +174,41 @@ def band_pairs_between(
             yield asked_order[here[new]], order[there[new]]
 
 
+def _dealt(bands: tuple[Band, ...], width: int, *sides: Hashes) -> tuple[Hashes, ...]:
+    """The sides with their bits in another order: each band gets its share of those that differ
+    most among the hashes of the last side, or hashes alike in the bits of a band would all be in
+    one bucket of it.
+    """
+    bits = np.arange(BITS - 1, BITS - 1 - width, -1).astype(np.uint64)  # of value 2^63, 2^62 ...
+    ones = np.array([np.count_nonzero(sides[-1] & (np.uint64(1) << bit)) for bit in bits])
+    most_even = bits[np.argsort(np.abs(2 * ones - len(sides[-1])), kind="stable")]
+    places = [b.start + i for i in range(bands[0].bits) for b in bands]  # bands are equally long
+    places += sorted(set(range(width)) - set(places))
+    dealt = [np.zeros_like(side) for side in sides]
+    for place, bit in zip(places, most_even, strict=True):
+        for new, side in zip(dealt, sides, strict=True):
+            new |= ((side >> bit) & np.uint64(1)) << np.uint64(BITS - 1 - place)
+    return tuple(dealt)
+
+
+def _pays(queries: Hashes, others: Hashes, bands: tuple[Band, ...], width: int) -> bool:
+    """Whether looking up compares less than half of all with all.
+
+    Buckets are searched within buckets only where it does. So no search compares more than all
+    with all would, however alike the hashes; without, those that share most of their bits would
+    be in one bucket of each band, and in one of each band within that, and so on.
+    """
+    compared = 0
+    for band in bands:
+        asked, there = (
+            _bucket_sizes(_keys(_turned(side, band.start, width), band), band)
+            for side in (queries, others)
+        )
+        places = np.arange(len(there))
+        compared += sum(int(asked @ there[places ^ flip]) for flip in band.flips())
+    return 2 * compared < len(queries) * len(others)
+
+
 def joined(chunks: Iterable[Pairs]) -> Pairs:
     """Chunks of pairs as one."""
     sides = [(np.empty(0, np.int64), np.empty(0, np.int64)), *chunks]
@@ -189,10 +230,20 @@ def _table(hashes: Hashes, band: Band, width: int) -> tuple[Hashes, Places, Plac
     turned = _turned(hashes, band.start, width)
     order = np.argsort(turned)
     turned = turned[order]
-    keys = (turned >> np.uint64(BITS - band.bits)).astype(np.int64)
+    keys = _keys(turned, band)
     starts = np.zeros((1 << band.bits) + 1, np.int64)
-    np.cumsum(np.bincount(keys, minlength=1 << band.bits), out=starts[1:])
+    np.cumsum(_bucket_sizes(keys, band), out=starts[1:])
     return turned, order, keys, starts
+
+
+def _keys(turned: Hashes, band: Band) -> Places:
+    """The values of a band, to which the hashes are turned."""
+    return (turned >> np.uint64(BITS - band.bits)).astype(np.int64)
+
+
+def _bucket_sizes(keys: Places, band: Band) -> Places:
+    """How many hashes have each value of the band."""
+    return np.bincount(keys, minlength=1 << band.bits)
 
 
 def _is_first(differ: Hashes, bands: tuple[Band, ...], n: int, width: int) -> NDArray[np.bool_]:

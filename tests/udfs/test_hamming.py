@@ -40,7 +40,7 @@ def as_set(pairs: tuple[np.ndarray, np.ndarray]) -> set[tuple[int, ...]]:
 
 
 @pytest.mark.usefixtures("small_limits")
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(hashes=near_hashes(), distance=st.integers(0, 10))
 def test_pairs_among_are_those_of_brute_force(hashes: np.ndarray, distance: int) -> None:
     apart = np.bitwise_count(hashes[:, None] ^ hashes[None, :])
@@ -50,7 +50,7 @@ def test_pairs_among_are_those_of_brute_force(hashes: np.ndarray, distance: int)
 
 
 @pytest.mark.usefixtures("small_limits")
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(hashes=near_hashes(), distance=st.integers(0, 10), cut=st.floats(0.05, 0.95))
 def test_pairs_between_are_those_of_brute_force(
     hashes: np.ndarray, distance: int, cut: float
@@ -85,3 +85,14 @@ def test_a_giant_bucket_is_searched_by_its_other_bits() -> None:
     here, there = pairs_among(hashes, 2)
     assert len(here) >= 500
     assert (np.bitwise_count(hashes[here] ^ hashes[there]) <= 2).all()
+
+
+def test_hashes_alike_in_most_bits_are_not_searched_over_and_over() -> None:
+    # All in one bucket of each band, and in one of each band within that: 9 bands, six deep.
+    rng = np.random.default_rng(4)
+    flips = rng.integers(0, 24, (6, 5000)).astype(np.uint64)
+    hashes = np.unique(np.bitwise_xor.reduce(np.uint64(1) << flips, axis=0))
+    assert len(hashes) > 4200  # more than are compared all with all at once
+    apart = np.bitwise_count(hashes[:, None] ^ hashes[None, :])
+    here, _ = pairs_among(hashes, 10)
+    assert len(here) == np.count_nonzero(np.triu(apart <= 10, 1))
