@@ -165,14 +165,10 @@ def measure(cases: Sequence[Case], ranks: int) -> list[list[Bytes]]:
 
 def rank_program(folder: Path) -> None:
     """What each process does: every case, then its numbers to a file."""
-    import deepspeed
+    from ml.training.engine import join_ranks
 
     cases = [Case(**fields) for fields in json.loads((folder / "cases.json").read_text())]
-    if any(case.gpu for case in cases):
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        deepspeed.init_distributed("nccl")
-    else:
-        deepspeed.init_distributed("gloo")
+    join_ranks()
     measured = [asdict(_measured(case)) for case in cases]
     (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(measured))
 

@@ -51,6 +51,9 @@ def join_ranks() -> None:
     else:
         # DeepSpeed would compile an all-reduce of its own, where there may be no compiler.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        # And it refuses fp16 where oneDNN has no kernels for it. Torch has its own, slower, so that
+        # a recipe for GPUs can be tried on any processor.
+        get_accelerator().is_fp16_supported = lambda: True
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
 

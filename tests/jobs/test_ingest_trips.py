@@ -231,6 +231,7 @@ def test_real_file_with_zone_ids_is_refused(job: Job, shared_data: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("generated_code")
 def test_whole_real_day(job: Job, shared_data: Path) -> None:
     assert job(shared_data / "trips" / "nyc_yellow_green_2015-12-01.csv.gz") == 0
     # 411 683 rows by an independent program, see the data's own INDEX.

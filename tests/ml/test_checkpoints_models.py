@@ -64,7 +64,8 @@ def test_vision_language_models_go_on(
     folder, found = results
     written, same, other = found[name], found[f"{name}-same"], found[f"{name}-other"]
     assert same["loaded_weights"] == other["loaded_weights"] == written["weights"]
-    assert same["more"] == written["more"]
+    # A product of matrices may be rounded otherwise where they lie otherwise in memory.
+    assert same["more"] == pytest.approx(written["more"], rel=1e-6)
     tolerance = 2e-2 if MODELS[name][0].get("precision") == "bf16" else LOSS_TOLERANCE
     assert other["more"] == pytest.approx(written["more"], rel=tolerance)
     before, after = (
