@@ -15,10 +15,14 @@ from ml.batch import IGNORED, Batch
 from ml.feed.batches import Prepared, batch_of
 from ml.models.export import load_model
 from ml.models.processor import UnreadableImage
+from ml.models.vision_language_model import Generated
 
 MAX_ANSWER_TOKENS = 32
 _MAX_TOKENS = 1024
 """Of a prompt, which loses its beginning, and of a text with its prompt, which loses its end."""
+
+_KEPT_BYTES = 500_000_000
+"""Half of it for features of images: each is asked about several times, a gray one all the time."""
 
 
 class Answer(NamedTuple):
@@ -37,6 +41,8 @@ class Answerer:
 
     def __init__(self, folder: str | Path, device: str = "cpu", batch_size: int = 16) -> None:
         self.model, self.processor, self.facts = load_model(folder, device=device)
+        self.model.requires_grad_(False)
+        self.model.keep_frozen_outputs(_KEPT_BYTES)
         self._device = device
         self._batch_size = batch_size
 
@@ -67,22 +73,18 @@ class Answerer:
 
     def _answers(self, images: Sequence[Tensor | None], prompts: Sequence[str]) -> list[Answer]:
         asked = [self._prompt(prompt) for prompt in prompts]
-        said: list[list[int]] = [[]] * len(asked)
+        said: dict[int, Answer] = {}
         for places in self._by_length(asked):
             batch = self._batch([(images[i], asked[i], []) for i in places])
-            for i, tokens in zip(
-                places, self.model.generate(batch, MAX_ANSWER_TOKENS), strict=True
-            ):
-                said[i] = tokens
+            made = self.model.generate(batch, MAX_ANSWER_TOKENS)
+            said |= zip(places, map(self._answer, made), strict=True)
+        return [said[i] for i in range(len(asked))]
+
+    def _answer(self, made: Generated) -> Answer:
+        text = self.processor.tokenizer.decode(made.tokens, skip_special_tokens=True)
         # How sure a model is of an answer is also how sure it is that it ends there.
-        end = self.processor.eos_id
-        told = [t if len(t) == MAX_ANSWER_TOKENS else [*t, end] for t in said]
-        sums = self._sums(list(zip(images, asked, told, strict=True)))
-        texts = [self.processor.tokenizer.decode(t, skip_special_tokens=True) for t in said]
-        return [
-            Answer(text.strip(), math.exp(total / tokens))
-            for text, (total, tokens) in zip(texts, sums, strict=True)
-        ]
+        tokens = min(len(made.tokens) + 1, MAX_ANSWER_TOKENS)
+        return Answer(text.strip(), math.exp(made.log_likelihood / tokens))
 
     def likelihoods(
         self, images: Sequence[bytes | None], prompts: Sequence[str], texts: Sequence[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,17 @@ from ml.models.language_models import (
 )
 from ml.models.processor import processor_of
 from pipelines.errors import UsageError
+
+
+class Generated(NamedTuple):
+    """An answer as token ids, without the one that ends it.
+
+    `log_likelihood` is of all of them in nats, of the one that ends it too; an answer of the
+    greatest length has none.
+    """
+
+    tokens: list[int]
+    log_likelihood: float
 
 
 class VisionLanguageModel(nn.Module):
@@ -61,7 +73,7 @@ class VisionLanguageModel(nn.Module):
         self._texts_kept: KeptOutputs | None = None
 
     def keep_frozen_outputs(self, most_bytes: int) -> None:
-        """In training, compute what is not trained once for each image and each text.
+        """Compute what is not trained once for each image and, in training, for each text.
 
         Of `most_bytes` of host memory the features of images and the states of texts have half
         each. Not under ZeRO-3, where all ranks have to call the same modules; nothing is kept of
@@ -91,8 +103,8 @@ class VisionLanguageModel(nn.Module):
         return self.llm.get_output_embeddings()(self._states(batch))
 
     @torch.no_grad()
-    def generate(self, batch: Batch, max_new_tokens: int) -> list[list[int]]:
-        """Greedy answers to prompts, as token ids without the one that ends them.
+    def generate(self, batch: Batch, max_new_tokens: int) -> list[Generated]:
+        """Greedy answers to prompts.
 
         `batch` holds prompts of one token or more, padded on either side.
         """
@@ -100,17 +112,23 @@ class VisionLanguageModel(nn.Module):
         features = self._features(batch.pixels)
         cache: Cache = DynamicCache()
         done = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+        sums = torch.zeros(len(ids), device=ids.device)
         made: list[Tensor] = []
         head = self.llm.get_output_embeddings()
         while len(made) < max_new_tokens and not done.all():
             hidden = self._text_states(ids, text, features, batch.has_image, cache)
-            best = head(hidden[:, -1]).argmax(-1)
+            likelihoods = head(hidden[:, -1]).float().log_softmax(-1)
+            highest, best = likelihoods.max(-1)
+            sums = torch.where(done, sums, sums + highest)
             done = done | (best == self.eos_id)
             made.append(torch.where(done, -1, best))
             ids = best[:, None]
             text = functional.pad(text, (0, 1), value=True)
         rows = torch.stack(made, dim=1).tolist() if made else [[] for _ in range(len(ids))]
-        return [[token for token in row if token >= 0] for row in rows]
+        return [
+            Generated([token for token in row if token >= 0], likelihood)
+            for row, likelihood in zip(rows, sums.tolist(), strict=True)
+        ]
 
     def gradient_checkpointing(self, enable: bool) -> None:
         """Keep what enters each layer, and compute the rest again in the backward pass."""
@@ -134,7 +152,7 @@ class VisionLanguageModel(nn.Module):
     def _features(self, pixels: Tensor) -> Tensor:
         """What the fusion reads: of image tokens the tokens themselves, else features."""
         pixels = pixels.to(next(self.encoder.parameters()).dtype)
-        if self._features_kept is not None and self.training:
+        if self._features_kept is not None:  # in training too, an encoder that is frozen is as is
             keys = [key_of(image) for image in pixels]
             rows = self._features_kept.of(
                 keys, lambda missing: list(self._encoded(pixels[missing]))

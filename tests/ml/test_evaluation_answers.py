@@ -39,6 +39,21 @@ def test_it_answers_what_it_sees_whatever_the_batch(answerer: Answerer) -> None:
     assert [a.confidence for a in alone] == pytest.approx([a.confidence for a in said], abs=1e-4)
 
 
+def test_an_image_is_encoded_once_however_often_it_is_asked_about(answerer: Answerer) -> None:
+    encoded: list[int] = []
+    handle = answerer.model.encoder.register_forward_hook(
+        lambda _module, inputs, _output: encoded.append(len(inputs[0]))
+    )
+    try:
+        for _ in range(2):
+            answerer.answers([square(shade(n)) for n in (50, 51)] * 2, _PROMPTS[:1] * 4)
+            answerer.likelihoods([square(shade(50))], _PROMPTS[:1], ["gray"])
+    finally:
+        handle.remove()
+    # Three at a time: the last of four asks about an image of the first three.
+    assert encoded == [3]
+
+
 def test_without_an_image_all_answers_are_one_and_less_sure(answerer: Answerer) -> None:
     blind = answerer.answers([None, None], [_PROMPTS[0]] * 2)
     assert blind[0].text == blind[1].text
