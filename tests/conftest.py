@@ -11,11 +11,13 @@ from pyspark.sql import SparkSession
 
 from jobs.lake import Lake
 from jobs.session import open_session
-from tests.few_rows import INTERPRETED, QUICK_COMPILER
+from tests.few_rows import INTERPRETED, QUICK_JAVA
 
 pytest_plugins = ("tests.standalone",)
 
 ROOT = Path(__file__).resolve().parents[1]
+
+os.environ.setdefault("JDK_JAVA_OPTIONS", QUICK_JAVA)
 
 _TEST_CONF = {
     "spark.master": "local[2,4]",
@@ -24,7 +26,7 @@ _TEST_CONF = {
     "spark.sql.adaptive.coalescePartitions.initialPartitionNum": "2",
     "spark.databricks.delta.snapshotPartitions": "1",
     **INTERPRETED,  # unless a test asks for `generated_code`
-    "spark.driver.extraJavaOptions": f"-XX:+UseParallelGC {QUICK_COMPILER}",
+    "spark.driver.extraJavaOptions": "-XX:+UseParallelGC",
 }
 
 

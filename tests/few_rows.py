@@ -9,6 +9,10 @@ INTERPRETED = {
 INTERPRETED_AS_OPTIONS = [x for k, v in INTERPRETED.items() for x in ("--conf", f"{k}={v}")]
 """The same as arguments of spark-submit."""
 
-QUICK_COMPILER = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
-"""Options of Java's: compile what runs often once, quickly, and no better; with as much room for it
-as there would be otherwise, or a session of many tests fills it and compiles no more."""
+QUICK_JAVA = (
+    "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
+    " -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
+)
+"""For every Java that a test starts, as JDK_JAVA_OPTIONS, which Java reads by itself: compile what
+runs often once, quickly, and no better, with as much room for it as there would be otherwise, or a
+session of many tests fills it and compiles no more; take classes as they are, without proof."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from jobs.lake import Lake
 from schemas import Table
-from tests.few_rows import INTERPRETED_AS_OPTIONS, QUICK_COMPILER
+from tests.few_rows import INTERPRETED_AS_OPTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -75,7 +75,7 @@ def start_job(
         (
             "--driver-memory 1g --conf spark.master=local[2,4] --conf spark.ui.enabled=false",
             *INTERPRETED_AS_OPTIONS,
-            f"--driver-java-options '{QUICK_COMPILER}'",
+            "--driver-java-options -XX:+UseSerialGC",  # the least to start
         )
     )
     environment = {**os.environ, "PYSPARK_SUBMIT_ARGS": f"{conf} pyspark-shell"}

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from jobs import make_trips
 from jobs.lake import Lake
 from schemas import QUALITY_RESULTS, RETURN_TRIPS, RUNS, TRIPS
-from tests.few_rows import INTERPRETED, QUICK_COMPILER
+from tests.few_rows import INTERPRETED
 from tests.job_processes import ROOT
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
@@ -24,7 +24,6 @@ DAG = ROOT / "docs" / "schedule" / "airflow_dag.py"
 
 FOR_FEW_ROWS = {
     "spark.driver.memory": "1g",
-    "spark.driver.extraJavaOptions": QUICK_COMPILER,
     **INTERPRETED,
 }
 
