@@ -7,7 +7,8 @@
 FOLDER holds VQA-RAD as published. Each fold is trained on the other four and answers its own
 questions, so that every image is tested once, by a model that has not seen it; and the same again
 without ever having seen an image (`image_dropout` of 1). All is done by the jobs, in a lake in
-DIR; what is there already is not done again, so that it can be cut off and go on.
+DIR; what is there already is not done again, so that it can be cut off and go on. A seed takes
+hours, so its scores are kept in benchmarks/results/vqa_rad/, and only seeds without any are run.
 
 Differences are paired by question, the mean of the seeds, with 95 % bootstrap intervals by image.
 
@@ -19,11 +20,12 @@ the lower end of the interval above -3 points; a seed trained in 30 minutes on t
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,8 @@ from benchmarks.report import RESULTS, write_json
 from jobs.lake import Lake
 from jobs.session import open_session
 from ml.evaluation.bootstrap import interval
-from ml.evaluation.summary import by_question, question_scores
+from ml.evaluation.scores import METRICS as METRICS_OF_A_QUESTION
+from ml.evaluation.summary import GROUPS, Score, by_question, question_scores
 from ml.recipe import built_in
 from ml.training.runs import RunFolder
 from pipelines.figures.splits import FOLDS
@@ -43,6 +46,8 @@ from schemas import METRICS, PREDICTIONS, VQA_EXAMPLES
 ROOT = Path(__file__).resolve().parents[1]
 _DATA = Path(os.environ.get("SHARED_DATA", ROOT.parent / "shared" / "data"), "medical", "vqa_rad")
 _SHOWN = ("strict", "f1")
+_COLUMNS = ("example_id", "image_id", "control", *GROUPS, *METRICS_OF_A_QUESTION)
+KEPT = RESULTS / "vqa_rad"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,16 +59,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-text-only", action="store_true", help="leave that model out")
     args = parser.parse_args(argv)
     lake = args.work / "lake"
-    prepare(args.questions, lake)
     seeing = _recipe(args.work, args.recipe)
-    kinds = {"": seeing}
+    kinds = {args.recipe: seeing}
     if not args.no_text_only:
-        kinds["-text"] = _without_images(args.work, seeing)
+        kinds[f"{args.recipe}-text"] = _without_images(args.work, seeing)
     for seed in args.seeds:
         for kind, recipe in kinds.items():
-            for fold in range(FOLDS):
-                answer(lake, recipe, seed, fold, f"{args.recipe}{kind}-seed-{seed}-fold-{fold}")
-    report(lake, args.recipe, args.seeds, text_only=not args.no_text_only)
+            name = f"{kind}-seed-{seed}"
+            if (KEPT / f"{name}.parquet").exists():
+                continue
+            prepare(args.questions, lake)
+            runs = [f"{name}-fold-{fold}" for fold in range(FOLDS)]
+            for fold, run_id in enumerate(runs):
+                answer(lake, recipe, seed, fold, run_id)
+            keep(lake, runs, name)
+    report(args.recipe, args.seeds, text_only=not args.no_text_only)
     return 0
 
 
@@ -84,30 +94,45 @@ def answer(lake: Path, recipe: Path, seed: int, fold: int, run_id: str) -> None:
         new = ("--recipe", recipe, "--seed", seed, "--fold", fold, "--run-id", run_id)
         _job("train_vlm", *(("--resume", run_id) if begun else new), "--lake", lake)
     if not (folder.path / "answered").exists():
-        _job("evaluate_vlm", "--run", run_id, "--lake", lake)
+        _job("evaluate_vlm", "--run", run_id, "--batch", 64, "--lake", lake)
         (folder.path / "answered").touch()
 
 
-def report(lake: Path, name: str, seeds: Sequence[int], *, text_only: bool) -> None:
-    """Print the tables, and write benchmarks/results/vqa_rad.json."""
+def keep(lake: Path, runs: Sequence[str], name: str) -> None:
+    """The scores of all folds of a seed, a row for each question and control, and what it took."""
     spark = open_session("vqa-rad")
     spark.sparkContext.setLogLevel("ERROR")
     tables = Lake(spark, str(lake))
+    of_runs = F.col("run_id").isin(list(runs))
+    answers = tables.read(PREDICTIONS).where(of_runs).select("run_id", *_COLUMNS).toPandas()
+    steps = tables.read(METRICS).where(of_runs)
+    seconds = float(steps.agg(F.sum("seconds")).collect()[0][0])
+    spark.stop()  # the next fold's job has the machine to itself
+    missing = set(runs) - set(answers["run_id"])
+    if missing:
+        raise RuntimeError(f"no answers of {', '.join(sorted(missing))}")
+    write_json(KEPT, name, {"training_seconds": seconds})
+    answers.drop(columns="run_id").to_parquet(KEPT / f"{name}.parquet", index=False)
+
+
+def report(recipe: str, seeds: Sequence[int], *, text_only: bool) -> None:
+    """Print the tables, and write benchmarks/results/vqa_rad.json."""
     rows: list[dict[str, Any]] = []
     for number, of in (*((str(s), [s]) for s in seeds), ("all", list(seeds))):
-        shown = _answers(tables, [f"{name}-seed-{seed}" for seed in of])
+        shown = _answers(f"{recipe}-seed-{seed}" for seed in of)
         for score in question_scores(shown):
             if score.group == "all" and score.metric in _SHOWN:
-                rows.append({"seed": number, **_fields(score.control, score.metric, score)})
+                rows.append({"seed": number, **_fields(score)})
         if text_only:
-            blind = _answers(tables, [f"{name}-text-seed-{seed}" for seed in of])
+            blind = _answers(f"{recipe}-text-seed-{seed}" for seed in of)
             rows += ({"seed": number, **row} for row in _against_text_only(shown, blind))
-    seconds = {str(seed): _training_seconds(tables, f"{name}-seed-{seed}") for seed in seeds}
+    facts = {s: json.loads((KEPT / f"{recipe}-seed-{s}.json").read_text()) for s in seeds}
     for row in rows:
         points = f"{100 * row['score']:6.1f} [{100 * row['low']:5.1f}, {100 * row['high']:5.1f}]"
         print(f"seed {row['seed']:<4} {row['control']:<24} {row['metric']:<7} {points}")
-    for seed, took in seconds.items():
-        print(f"seed {seed}: {took / 60:.1f} minutes of training")
+    for seed, fact in facts.items():
+        print(f"seed {seed}: {fact['training_seconds'] / 60:.1f} minutes of training")
+    seconds = {seed: fact["training_seconds"] for seed, fact in facts.items()}
     write_json(RESULTS, "vqa_rad", {"scores": rows, "training_seconds": seconds})
 
 
@@ -129,31 +154,18 @@ def _against_text_only(shown: pd.DataFrame, blind: pd.DataFrame) -> Iterator[dic
             }
 
 
-def _fields(control: str, metric: str, score: Any) -> dict[str, Any]:
+def _fields(score: Score) -> dict[str, Any]:
     return {
-        "control": control,
-        "metric": metric,
+        "control": score.control,
+        "metric": score.metric,
         "score": score.score,
-        "low": score.low,
-        "high": score.high,
+        "low": float("nan") if score.low is None else score.low,
+        "high": float("nan") if score.high is None else score.high,
     }
 
 
-def _answers(lake: Lake, prefixes: Sequence[str]) -> pd.DataFrame:
-    """The predictions of all folds of these runs."""
-    ids = [f"{prefix}-fold-{fold}" for prefix in prefixes for fold in range(FOLDS)]
-    rows = lake.read(PREDICTIONS).where(F.col("run_id").isin(ids))
-    found = rows.toArrow().to_pandas()
-    missing = set(ids) - set(found["run_id"])
-    if missing:
-        raise RuntimeError(f"no answers of {', '.join(sorted(missing))}")
-    return found
-
-
-def _training_seconds(lake: Lake, prefix: str) -> float:
-    ids = [f"{prefix}-fold-{fold}" for fold in range(FOLDS)]
-    steps = lake.read(METRICS).where(F.col("run_id").isin(ids))
-    return float(steps.agg(F.sum("seconds")).collect()[0][0])
+def _answers(names: Iterable[str]) -> pd.DataFrame:
+    return pd.concat([pd.read_parquet(KEPT / f"{name}.parquet") for name in names])
 
 
 def _recipe(work: Path, name: str) -> Path:
