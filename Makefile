@@ -18,7 +18,8 @@ TRIPS_PER_DAY ?= 400000
 
 # Spark's environment, the same as in a shell that sourced the file.
 SPARK := source spark-conf/env.sh &&
-PYTEST := $(SPARK) python -m pytest
+# Two at a time: a test waits for processes to start and end a third of its time.
+PYTEST := $(SPARK) python -m pytest -n 2 --dist loadfile
 
 .PHONY: help setup demo demo-vlm test test-fast test-faults check bench bench-captions bench-memory bench-train docs schedule scala wheel lock clean
 

@@ -52,6 +52,7 @@ EXTRAS = {
         "playwright>=1.65",  # drives the Chromium that is there, in the test of Dagster's page
         "pytest>=9.2",
         "pytest-timeout>=2.4",
+        "pytest-xdist>=3.8",
         # The formatter's style changes with its minor versions: `make check` is for one of them.
         "ruff>=0.17.6,<0.18",
     ],

@@ -297,9 +297,9 @@ def test_a_disk_that_fills_up_in_every_part_of_a_day(
     of_pairs = bytes_of(lake.root) - of_ingestion
 
     troubled = Pipeline(Lake(lake.spark, str(small_disk / "lake")), tmp_path / "t", capsys)
-    step = of_ingestion // 6
+    step = of_ingestion // 4
     troubled.out_of_disk("ingestion without room", step, ingest_trips.main, file)
-    step = of_pairs // 4
+    step = of_pairs // 3
     troubled.out_of_disk("pairs without room", step, return_trips.main, *interval(days[0]))
 
     assert troubled.tables() == quiet.tables()
