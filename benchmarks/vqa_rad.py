@@ -107,7 +107,7 @@ def keep(lake: Path, runs: Sequence[str], name: str) -> None:
     answers = tables.read(PREDICTIONS).where(of_runs).select("run_id", *_COLUMNS).toPandas()
     steps = tables.read(METRICS).where(of_runs)
     seconds = float(steps.agg(F.sum("seconds")).collect()[0][0])
-    spark.stop()  # the next fold's job has the machine to itself
+    spark.stop()  # the next seed's jobs have the machine to itself
     missing = set(runs) - set(answers["run_id"])
     if missing:
         raise RuntimeError(f"no answers of {', '.join(sorted(missing))}")
@@ -126,13 +126,15 @@ def report(recipe: str, seeds: Sequence[int], *, text_only: bool) -> None:
         if text_only:
             blind = _answers(f"{recipe}-text-seed-{seed}" for seed in of)
             rows += ({"seed": number, **row} for row in _against_text_only(shown, blind))
-    facts = {s: json.loads((KEPT / f"{recipe}-seed-{s}.json").read_text()) for s in seeds}
+    seconds = {
+        seed: json.loads((KEPT / f"{recipe}-seed-{seed}.json").read_text())["training_seconds"]
+        for seed in seeds
+    }
     for row in rows:
         points = f"{100 * row['score']:6.1f} [{100 * row['low']:5.1f}, {100 * row['high']:5.1f}]"
         print(f"seed {row['seed']:<4} {row['control']:<24} {row['metric']:<7} {points}")
-    for seed, fact in facts.items():
-        print(f"seed {seed}: {fact['training_seconds'] / 60:.1f} minutes of training")
-    seconds = {seed: fact["training_seconds"] for seed, fact in facts.items()}
+    for seed, took in seconds.items():
+        print(f"seed {seed}: {took / 60:.1f} minutes of training")
     write_json(RESULTS, "vqa_rad", {"scores": rows, "training_seconds": seconds})
 
 
