@@ -109,26 +109,32 @@ class VisionLanguageModel(nn.Module):
         `batch` holds prompts of one token or more, padded on either side.
         """
         ids, text = _left_padded(batch.input_ids, batch.attention_mask)
-        features = self._features(batch.pixels)
+        features, has_image = self._features(batch.pixels), batch.has_image
         cache: Cache = DynamicCache()
-        done = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
-        sums = torch.zeros(len(ids), device=ids.device)
-        made: list[Tensor] = []
         head = self.llm.get_output_embeddings()
-        while len(made) < max_new_tokens and not done.all():
-            hidden = self._text_states(ids, text, features, batch.has_image, cache)
-            likelihoods = head(hidden[:, -1]).float().log_softmax(-1)
-            highest, best = likelihoods.max(-1)
-            sums = torch.where(done, sums, sums + highest)
-            done = done | (best == self.eos_id)
-            made.append(torch.where(done, -1, best))
-            ids = best[:, None]
-            text = functional.pad(text, (0, 1), value=True)
-        rows = torch.stack(made, dim=1).tolist() if made else [[] for _ in range(len(ids))]
-        return [
-            Generated([token for token in row if token >= 0], likelihood)
-            for row, likelihood in zip(rows, sums.tolist(), strict=True)
-        ]
+        made: list[list[int]] = [[] for _ in range(len(ids))]
+        sums = [0.0] * len(ids)
+        rows = list(range(len(ids)))  # of the batch, those that are still told on
+        for _ in range(max_new_tokens):
+            hidden = self._text_states(ids, text, features, has_image, cache)
+            likelihoods, best = head(hidden[:, -1]).float().log_softmax(-1).max(-1)
+            kept: list[int] = []
+            for i, (token, likelihood) in enumerate(
+                zip(best.tolist(), likelihoods.tolist(), strict=True)
+            ):
+                sums[rows[i]] += likelihood
+                if token != self.eos_id:
+                    made[rows[i]].append(token)
+                    kept.append(i)
+            if not kept:
+                break
+            ids, text = best[:, None], functional.pad(text, (0, 1), value=True)
+            if len(kept) < len(rows):  # most answers are far shorter than the longest
+                at = torch.tensor(kept, device=ids.device)
+                ids, text, features, has_image = ids[at], text[at], features[at], has_image[at]
+                cache.batch_select_indices(at)
+                rows = [rows[i] for i in kept]
+        return [Generated(tokens, total) for tokens, total in zip(made, sums, strict=True)]
 
     def gradient_checkpointing(self, enable: bool) -> None:
         """Keep what enters each layer, and compute the rest again in the backward pass."""

@@ -130,6 +130,26 @@ def test_answers_in_a_batch_are_those_of_each_question_alone(
         assert answer.log_likelihood == pytest.approx(alone.log_likelihood, abs=1e-4)
 
 
+@every_fusion
+def test_an_answer_that_ends_early_leaves_the_others_as_they_are(
+    folder: Path, llm: str, fusion: str, changes: dict[str, int]
+) -> None:
+    model = opened(build(tiny_model(folder, llm, fusion, **changes)))
+    batch = tiny_batch((7, 3, 11, 1), images=(True, True, False, True))
+    model.eos_id = -1
+    endless = [made.tokens for made in model.generate(batch, 12)]
+    assert {len(tokens) for tokens in endless} == {12}
+    for row, tokens in enumerate(endless):
+        model.eos_id = tokens[4]
+        ended = model.generate(batch, 12)
+        assert [made.tokens for made in ended] == [
+            tokens[: tokens.index(model.eos_id)] if model.eos_id in tokens else tokens
+            for tokens in endless
+        ]
+        (alone,) = model.generate(one(batch, row), 12)
+        assert ended[row].log_likelihood == pytest.approx(alone.log_likelihood, abs=1e-4)
+
+
 def greedy(model: VisionLanguageModel, batch: Batch, tokens: int) -> list[int]:
     """The same with no cache: the whole text again for every token."""
     ids = batch.input_ids
