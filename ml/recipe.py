@@ -133,6 +133,8 @@ class Tunings(_Strict):
 class Stage(_Strict):
     """One stage of training: on which table, what of the model, for how long, how.
 
+    Of the questions of `data` "vqa" a stage learns those whose question_type is one of
+    `question_types`, or all: what an image is of comes before what is wrong in it.
     `steps` counts optimiser steps, `epochs` passes over the rows: one of them is given.
     `global_batch` examples make a step, whatever the number of processes; `micro_batch` of them
     are in memory at a time on each. `image_dropout` is the share of examples whose image is
@@ -145,6 +147,7 @@ class Stage(_Strict):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     data: Literal["captions", "vqa"]
+    question_types: tuple[str, ...] = ()
     template: str
     train: Tunings = Tunings()
     lora: Lora = Lora()
@@ -177,6 +180,8 @@ class Stage(_Strict):
     def _is_whole(self) -> Stage:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either steps or epochs")
+        if self.question_types and self.data != "vqa":
+            raise ValueError('question_types needs data = "vqa"')
         if self.global_batch % self.micro_batch:
             raise ValueError(
                 f"global_batch {self.global_batch} is no multiple of micro_batch {self.micro_batch}"

@@ -94,7 +94,7 @@ class Feed:
         self._trains = part == TRAIN
         table.check_columns(["example_id", "image", *TEXTS[stage.data]])
         self._template = template(built_in_templates(), stage.data, stage.template)
-        self._index = index_of(table, data, part)
+        self._index = index_of(table, data, part, stage.question_types)
         self.rows = len(self._index)
         self._first = start // stage.global_batch
         self.steps = self._steps()

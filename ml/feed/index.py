@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -51,15 +51,24 @@ def selection(data: Data, part: str) -> tuple[str, Wanted]:
     return "fold", partial(pc.equal if part == TEST else pc.not_equal, data.fold)
 
 
-def index_of(table: PinnedTable, data: Data, part: str) -> Index:
-    """The rows of a part. Reads footers and one column. Raises UsageError where there is none."""
+def index_of(
+    table: PinnedTable, data: Data, part: str, question_types: Sequence[str] = ()
+) -> Index:
+    """The rows of a part, of these types of questions if any are given.
+
+    Reads footers, and of the rows what they are chosen by. Raises UsageError where there is none.
+    """
     column, wanted = selection(data, part)
-    table.check_columns([column])
+    conditions = {column: wanted}
+    if question_types:
+        of_types = pa.array(question_types, pa.large_string())
+        conditions["question_type"] = partial(pc.is_in, value_set=of_types)
+    table.check_columns(list(conditions))
     groups: list[tuple[int, int]] = []
     sizes: list[int] = []
     rows: list[np.ndarray] = []
     with ThreadPoolExecutor(_READERS, thread_name_prefix="index") as pool:
-        of_file = partial(_rows_of_file, table, column, wanted)
+        of_file = partial(_rows_of_file, table, conditions)
         for number, found in enumerate(pool.map(of_file, range(len(table.files)))):
             for group, (size, chosen) in enumerate(found):
                 groups.append((number, group))
@@ -67,22 +76,27 @@ def index_of(table: PinnedTable, data: Data, part: str) -> Index:
                 rows.append(chosen)
     if not sum(map(len, rows)):
         told = f"fold {data.fold}" if column == "fold" else f"{column} = {part!r}"
+        of = (
+            f" and question_type {' or '.join(map(repr, question_types))}" if question_types else ""
+        )
+        hint = ", or other question_types" if question_types else ""
         raise UsageError(
-            f"{table.name} has no row for {part} by {told}: it is empty, or wants another split_by"
+            f"{table.name} has no row for {part} by {told}{of}: it is empty, or wants another "
+            f"split_by{hint}"
         )
     of_group = np.repeat(np.arange(len(rows), dtype=np.int32), [len(x) for x in rows])
     return Index(of_group, np.concatenate(rows), tuple(groups), np.array(sizes, np.int64))
 
 
 def _rows_of_file(
-    table: PinnedTable, column: str, wanted: Wanted, number: int
+    table: PinnedTable, conditions: Mapping[str, Wanted], number: int
 ) -> list[tuple[int, np.ndarray]]:
     """Of each row group its bytes, and its rows that are wanted and not deleted."""
-    return list(_rows_of_groups(table, column, wanted, number))
+    return list(_rows_of_groups(table, conditions, number))
 
 
 def _rows_of_groups(
-    table: PinnedTable, column: str, wanted: Wanted, number: int
+    table: PinnedTable, conditions: Mapping[str, Wanted], number: int
 ) -> Iterator[tuple[int, np.ndarray]]:
     footer = table.footer(number)
     alive = np.ones(footer.num_rows, bool)
@@ -91,7 +105,9 @@ def _rows_of_groups(
     for group in range(footer.num_row_groups):
         described = footer.row_group(group)
         rows = described.num_rows
-        values = table.read_group(number, group, [column])[column]
-        chosen = wanted(values).fill_null(False).to_numpy() & alive[first : first + rows]
+        read = table.read_group(number, group, list(conditions))
+        chosen = alive[first : first + rows].copy()
+        for column, wanted in conditions.items():
+            chosen &= wanted(read[column]).fill_null(False).to_numpy()
         yield described.total_byte_size, np.flatnonzero(chosen).astype(np.int32)
         first += rows

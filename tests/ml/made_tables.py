@@ -24,6 +24,7 @@ def write_vqa(
     """gold.vqa_examples: `count` questions about gray squares; example i is of shade 8 i % 256.
 
     Every tenth has no image. Splits: of ten examples 8 train, 1 validation, 1 test; folds i % 5.
+    Types of questions: of three none, plane and presence.
     """
     ids = np.arange(count)
     images = [None if i % 10 == 9 else square(8 * i % 256, side_px) for i in ids.tolist()]
@@ -38,7 +39,7 @@ def write_vqa(
                 "question": pa.array(["why " * (1 + i % 7) + "?" for i in mine.tolist()]),
                 "answer": pa.array([f"answer {i}" for i in mine.tolist()]),
                 "closed": pa.array(mine % 2 == 0),
-                "question_type": pa.array(["PRES"] * len(mine)),
+                "question_type": pa.array([(None, "plane", "presence")[i % 3] for i in mine]),
                 "modality": pa.array(["ct"] * len(mine)),
                 "split": pa.array(split[mine]),
                 "fold": pa.array((mine % 5).astype(np.int32)),

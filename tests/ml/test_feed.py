@@ -164,6 +164,17 @@ def test_images_are_withheld_at_random_and_always_alike(table: PinnedTable) -> N
     assert shown(seed=5) != once
 
 
+def test_a_stage_can_learn_some_types_of_questions_alone(table: PinnedTable) -> None:
+    planes = feed(table, stage(question_types=("plane",), steps=None, epochs=1))
+    learnt = {i for step in planes for batch in step.batches for i in batch.example_ids}
+    everything = feed(table, stage(steps=None, epochs=1))
+    assert learnt
+    assert all(i % 3 == 1 for i in learnt)
+    assert 2.7 < everything.rows / planes.rows < 3.3
+    with pytest.raises(UsageError, match="and question_type 'colour'"):
+        feed(table, stage(question_types=("colour",)))
+
+
 PLAIN = Template("vqa", "t", "{question}", "{answer}")
 
 
