@@ -32,10 +32,12 @@ INSTALL_REQUIRES = [
     "pandas>=3.1",
     "numpy>=2.4",
     "matplotlib>=3.11",
-    # Figures: decoding and encoding, DICOM with its compressed transfer syntaxes (GDCM), the table
-    # of the basic confidentiality profile, the language of a caption.
+    # Figures: decoding, resizing and encoding, DICOM with its compressed transfer syntaxes (GDCM),
+    # the table of the basic confidentiality profile, the language of a caption.
     "pillow>=13",
     "simplejpeg>=1.9",
+    # It has no wheel for ARM on Linux: there Pillow resizes, slower.
+    "cykooz.resizer>=4.0.1; sys_platform != 'linux' or platform_machine == 'x86_64'",
     "pydicom>=3.0.2,<4",  # 3.0 moved the pixel decoders; the next major may do so again
     "python-gdcm>=3.2.6",
     "dicom-anonymizer>=2.1,<3",  # its module of tags is named by the standard's year

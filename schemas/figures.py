@@ -215,7 +215,7 @@ FIGURE_IMAGES = Table(
         Column("entropy", DOUBLE, "of the gray values", "bits"),
         Column("phash", BIGINT, "perceptual hash, 64 bits"),
         Column("panels_seen", INT, "panels by the gutters between them; 1: not compound"),
-        Column("codecs", STRING, "libraries that decoded and encoded, with versions"),
+        Column("codecs", STRING, "libraries that decoded, resized and encoded, with versions"),
         _REASONS,
     ),
     key=("figure_id", "part"),

@@ -3,8 +3,8 @@
     PYTHONPATH=ROOT PYTHON -m benchmarks.peers.figure_peers datasets|daft FOLDER CORES
 
 FOLDER holds the Parquet files of benchmarks/figure_images.py. The environment needs the peer,
-pillow, simplejpeg, numpy and pyarrow. Prints a JSON object: images done, and the seconds without
-imports.
+pillow, simplejpeg, cykooz.resizer, numpy and pyarrow. Prints a JSON object: images done, and the
+seconds without imports.
 """
 
 from __future__ import annotations

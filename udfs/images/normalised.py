@@ -10,14 +10,13 @@ from PIL import Image
 
 from udfs.images.jpeg import CODEC as JPEG_CODEC
 from udfs.images.jpeg import encode_jpeg
+from udfs.images.resized import resized
 
 ENCODINGS = ("jpeg", "png")
 
 # JPEG makes of gray an RGB whose channels differ by a few values; here in halves of them.
 _TOLERANCE = 2
 _EVERY = 4
-# Averaging by whole numbers first, to this many times the size, is quicker and hardly to be seen.
-_REDUCING_GAP = 3.0
 
 
 def normalised(
@@ -26,18 +25,16 @@ def normalised(
     """`pixels`, gray or RGB, gray where they may be, of a longest side within `longest_side_px`.
 
     `source_px` is the height and width of the source, where it was decoded smaller already: the
-    result has its proportions. The resampling is Hamming's window over the area that a pixel
-    covers: as sharp as bicubic, at the price of bilinear.
+    result has its proportions. How it is resampled: see `resized`.
     """
     if pixels.ndim == 3 and is_gray(pixels):
         pixels = pixels[..., 1]
     height, width = source_px or pixels.shape[:2]
     scale = min(1.0, longest_side_px / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    if size == (pixels.shape[1], pixels.shape[0]):
+    columns, rows = max(1, round(width * scale)), max(1, round(height * scale))
+    if (rows, columns) == pixels.shape[:2]:
         return np.ascontiguousarray(pixels)
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.asarray(image.resize(size, Image.Resampling.HAMMING, reducing_gap=_REDUCING_GAP))
+    return resized(pixels, columns, rows)
 
 
 def is_gray(pixels: np.ndarray) -> bool:

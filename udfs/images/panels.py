@@ -115,8 +115,10 @@ def _runs(flags: np.ndarray) -> list[Run]:
     """Where flags are true; none where they all are."""
     if flags.all():
         return []
-    steps = np.flatnonzero(np.diff(flags, prepend=False, append=False))
-    return list(zip(steps[::2].tolist(), steps[1::2].tolist(), strict=True))
+    edged = np.zeros(len(flags) + 2, bool)
+    edged[1:-1] = flags
+    steps = np.flatnonzero(edged[1:] != edged[:-1]).tolist()
+    return list(zip(steps[::2], steps[1::2], strict=True))
 
 
 def _trimmed(box: Box, other: np.ndarray) -> Box:

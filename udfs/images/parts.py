@@ -11,6 +11,7 @@ from udfs.images.measures import entropy_bits, histogram, is_blank
 from udfs.images.normalised import encode, gray_of, normalised
 from udfs.images.panels import panel_boxes
 from udfs.images.phash import phash
+from udfs.images.resized import RESIZER
 
 DICOM = "dicom"
 
@@ -112,6 +113,7 @@ def _part(
     if is_blank(counts, entropy):
         return replace(seen, reasons=("blank",))
     image, encoder = encode(small, rules.encoding, rules.quality)
+    resizer = () if small.shape[:2] == pixels.shape[:2] else (RESIZER,)
     return replace(
         seen,
         image=image,
@@ -119,5 +121,5 @@ def _part(
         height=height,
         entropy=entropy,
         phash=phash(gray),
-        codecs=f"{picture.codec}, {encoder}",
+        codecs=", ".join((picture.codec, *resizer, encoder)),
     )

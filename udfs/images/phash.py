@@ -9,14 +9,13 @@ numbers and the transform in float64, rounded, so that a hash does not depend on
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
+
+from udfs.images.resized import resized
 
 SIDE_PX = 32
 _LOW = 8
 # Coefficients of symmetric pictures are zero but for rounding, which differs between processors.
 _DECIMALS = 6
-# Averaging by whole numbers of pixels first, to twice the size, is quicker and changes little.
-_REDUCING_GAP = 2.0
 
 
 def _cosines() -> np.ndarray:
@@ -36,8 +35,7 @@ def phash(gray: np.ndarray) -> int:
 
 def square(gray: np.ndarray) -> np.ndarray:
     """(height, width) uint8, brought to (32, 32) uint8 with antialias."""
-    size, filter_ = (SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(gray).resize(size, filter_, reducing_gap=_REDUCING_GAP))
+    return resized(gray, SIDE_PX, SIDE_PX, "bilinear")
 
 
 def phash_of_squares(squares: np.ndarray) -> np.ndarray:
