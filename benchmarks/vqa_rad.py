@@ -8,7 +8,8 @@ FOLDER holds VQA-RAD as published. Each fold is trained on the other four and an
 questions, so that every image is tested once, by a model that has not seen it; and the same again
 without ever having seen an image (`image_dropout` of 1). All is done by the jobs, in a lake in
 DIR; what is there already is not done again, so that it can be cut off and go on. A seed takes
-hours, so its scores are kept in benchmarks/results/vqa_rad/, and only seeds without any are run.
+hours, so its scores are kept in benchmarks/results/vqa_rad/, and only seeds are run that have none
+of this recipe. A new recipe needs a new DIR.
 
 Differences are paired by question, the mean of the seeds, with 95 % bootstrap intervals by image.
 
@@ -20,6 +21,7 @@ the lower end of the interval above -3 points; a seed trained in 30 minutes on t
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -38,7 +40,7 @@ from jobs.session import open_session
 from ml.evaluation.bootstrap import interval
 from ml.evaluation.scores import METRICS as METRICS_OF_A_QUESTION
 from ml.evaluation.summary import GROUPS, Score, by_question, question_scores
-from ml.recipe import built_in
+from ml.recipe import built_in, load_recipe
 from ml.training.runs import RunFolder
 from pipelines.figures.splits import FOLDS
 from schemas import METRICS, PREDICTIONS, VQA_EXAMPLES
@@ -66,13 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for seed in args.seeds:
         for kind, recipe in kinds.items():
             name = f"{kind}-seed-{seed}"
-            if (KEPT / f"{name}.parquet").exists():
+            if _is_kept(name, recipe):
                 continue
             prepare(args.questions, lake)
             runs = [f"{name}-fold-{fold}" for fold in range(FOLDS)]
             for fold, run_id in enumerate(runs):
                 answer(lake, recipe, seed, fold, run_id)
-            keep(lake, runs, name)
+            keep(lake, runs, name, recipe)
     report(args.recipe, args.seeds, text_only=not args.no_text_only)
     return 0
 
@@ -98,7 +100,7 @@ def answer(lake: Path, recipe: Path, seed: int, fold: int, run_id: str) -> None:
         (folder.path / "answered").touch()
 
 
-def keep(lake: Path, runs: Sequence[str], name: str) -> None:
+def keep(lake: Path, runs: Sequence[str], name: str, recipe: Path) -> None:
     """The scores of all folds of a seed, a row for each question and control, and what it took."""
     spark = open_session("vqa-rad")
     spark.sparkContext.setLogLevel("ERROR")
@@ -111,8 +113,19 @@ def keep(lake: Path, runs: Sequence[str], name: str) -> None:
     missing = set(runs) - set(answers["run_id"])
     if missing:
         raise RuntimeError(f"no answers of {', '.join(sorted(missing))}")
-    write_json(KEPT, name, {"training_seconds": seconds})
+    KEPT.mkdir(parents=True, exist_ok=True)
     answers.drop(columns="run_id").to_parquet(KEPT / f"{name}.parquet", index=False)
+    write_json(KEPT, name, {"training_seconds": seconds, "recipe_sha256": _sha256(recipe)})
+
+
+def _is_kept(name: str, recipe: Path) -> bool:
+    """Whether there are scores of a seed, and of the recipe as it is."""
+    kept = KEPT / f"{name}.json"
+    return kept.exists() and json.loads(kept.read_text())["recipe_sha256"] == _sha256(recipe)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def report(recipe: str, seeds: Sequence[int], *, text_only: bool) -> None:
@@ -182,8 +195,8 @@ def _without_images(work: Path, recipe: Path) -> Path:
     """The same recipe for a model that sees no image in training."""
     text = recipe.read_text(encoding="utf-8")
     blind, changed = re.subn(r"(?m)^image_dropout = .*$", "image_dropout = 1.0", text)
-    if not changed:
-        raise RuntimeError(f"{recipe} has no line image_dropout in its stages")
+    if changed != len(load_recipe(str(recipe)).stages):
+        raise RuntimeError(f"{recipe} needs a line image_dropout in each of its stages")
     path = work / f"{recipe.stem}-text.toml"
     path.write_text(blind, encoding="utf-8")
     return path
