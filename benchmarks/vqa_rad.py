@@ -8,8 +8,8 @@ FOLDER holds VQA-RAD as published. Each fold is trained on the other four and an
 questions, so that every image is tested once, by a model that has not seen it; and the same again
 without ever having seen an image (`image_dropout` of 1). All is done by the jobs, in a lake in
 DIR; what is there already is not done again, so that it can be cut off and go on. A seed takes
-hours, so its scores are kept in benchmarks/results/vqa_rad/, and only seeds are run that have none
-of this recipe. A new recipe needs a new DIR.
+hours, so scores are kept fold by fold in benchmarks/results/vqa_rad/, and only folds are run that
+have none of this recipe. A new recipe needs a new DIR.
 
 Differences are paired by question, the mean of the seeds, with 95 % bootstrap intervals by image.
 
@@ -28,6 +28,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     kinds = {args.recipe: seeing}
     if not args.no_text_only:
         kinds[f"{args.recipe}-text"] = _without_images(args.work, seeing)
-    for seed in args.seeds:
-        for kind, recipe in kinds.items():
-            name = f"{kind}-seed-{seed}"
-            if _is_kept(name, recipe):
-                continue
+    for seed, (kind, recipe), fold in product(args.seeds, kinds.items(), range(FOLDS)):
+        run_id = _run_id(kind, seed, fold)
+        if not _is_kept(run_id, recipe):
             prepare(args.questions, lake)
-            runs = [f"{name}-fold-{fold}" for fold in range(FOLDS)]
-            for fold, run_id in enumerate(runs):
-                answer(lake, recipe, seed, fold, run_id)
-            keep(lake, runs, name, recipe)
+            answer(lake, recipe, seed, fold, run_id)
+            keep(lake, run_id, recipe)
     report(args.recipe, args.seeds, text_only=not args.no_text_only)
     return 0
 
@@ -100,27 +97,29 @@ def answer(lake: Path, recipe: Path, seed: int, fold: int, run_id: str) -> None:
         (folder.path / "answered").touch()
 
 
-def keep(lake: Path, runs: Sequence[str], name: str, recipe: Path) -> None:
-    """The scores of all folds of a seed, a row for each question and control, and what it took."""
+def keep(lake: Path, run_id: str, recipe: Path) -> None:
+    """The scores of a fold, a row for each question and control, and what its training took."""
     spark = open_session("vqa-rad")
     spark.sparkContext.setLogLevel("ERROR")
-    tables = Lake(spark, str(lake))
-    of_runs = F.col("run_id").isin(list(runs))
-    answers = tables.read(PREDICTIONS).where(of_runs).select("run_id", *_COLUMNS).toPandas()
-    steps = tables.read(METRICS).where(of_runs)
-    seconds = float(steps.agg(F.sum("seconds")).collect()[0][0])
-    spark.stop()  # the next seed's jobs have the machine to itself
-    missing = set(runs) - set(answers["run_id"])
-    if missing:
-        raise RuntimeError(f"no answers of {', '.join(sorted(missing))}")
+    tables, of_run = Lake(spark, str(lake)), F.col("run_id") == run_id
+    answers = tables.read(PREDICTIONS).where(of_run).select(*_COLUMNS).toPandas()
+    seconds = tables.read(METRICS).where(of_run).agg(F.sum("seconds")).collect()[0][0]
+    spark.stop()  # the next fold's jobs have the machine to themselves
+    if answers.empty or seconds is None:
+        raise RuntimeError(f"{run_id} has no answers, or no metrics of its training")
     KEPT.mkdir(parents=True, exist_ok=True)
-    answers.drop(columns="run_id").to_parquet(KEPT / f"{name}.parquet", index=False)
-    write_json(KEPT, name, {"training_seconds": seconds, "recipe_sha256": _sha256(recipe)})
+    answers.to_parquet(KEPT / f"{run_id}.parquet", index=False)
+    taken = {"training_seconds": float(seconds), "recipe_sha256": _sha256(recipe)}
+    write_json(KEPT, run_id, taken)
 
 
-def _is_kept(name: str, recipe: Path) -> bool:
-    """Whether there are scores of a seed, and of the recipe as it is."""
-    kept = KEPT / f"{name}.json"
+def _run_id(kind: str, seed: int, fold: int) -> str:
+    return f"{kind}-seed-{seed}-fold-{fold}"
+
+
+def _is_kept(run_id: str, recipe: Path) -> bool:
+    """Whether there are scores of a fold, and of the recipe as it is."""
+    kept = KEPT / f"{run_id}.json"
     return kept.exists() and json.loads(kept.read_text())["recipe_sha256"] == _sha256(recipe)
 
 
@@ -132,17 +131,14 @@ def report(recipe: str, seeds: Sequence[int], *, text_only: bool) -> None:
     """Print the tables, and write benchmarks/results/vqa_rad.json."""
     rows: list[dict[str, Any]] = []
     for number, of in (*((str(s), [s]) for s in seeds), ("all", list(seeds))):
-        shown = _answers(f"{recipe}-seed-{seed}" for seed in of)
+        shown = _answers(recipe, of)
         for score in question_scores(shown):
             if score.group == "all" and score.metric in _SHOWN:
                 rows.append({"seed": number, **_fields(score)})
         if text_only:
-            blind = _answers(f"{recipe}-text-seed-{seed}" for seed in of)
+            blind = _answers(f"{recipe}-text", of)
             rows += ({"seed": number, **row} for row in _against_text_only(shown, blind))
-    seconds = {
-        seed: json.loads((KEPT / f"{recipe}-seed-{seed}.json").read_text())["training_seconds"]
-        for seed in seeds
-    }
+    seconds = {seed: sum(_training_seconds(recipe, seed)) for seed in seeds}
     for row in rows:
         points = f"{100 * row['score']:6.1f} [{100 * row['low']:5.1f}, {100 * row['high']:5.1f}]"
         print(f"seed {row['seed']:<4} {row['control']:<24} {row['metric']:<7} {points}")
@@ -179,8 +175,16 @@ def _fields(score: Score) -> dict[str, Any]:
     }
 
 
-def _answers(names: Iterable[str]) -> pd.DataFrame:
-    return pd.concat([pd.read_parquet(KEPT / f"{name}.parquet") for name in names])
+def _answers(kind: str, seeds: Iterable[int]) -> pd.DataFrame:
+    """Scores of all folds of these seeds."""
+    runs = (_run_id(kind, seed, fold) for seed, fold in product(seeds, range(FOLDS)))
+    return pd.concat([pd.read_parquet(KEPT / f"{run_id}.parquet") for run_id in runs])
+
+
+def _training_seconds(kind: str, seed: int) -> Iterator[float]:
+    for fold in range(FOLDS):
+        kept = KEPT / f"{_run_id(kind, seed, fold)}.json"
+        yield json.loads(kept.read_text())["training_seconds"]
 
 
 def _recipe(work: Path, name: str) -> Path:
