@@ -109,7 +109,7 @@ def keep(lake: Path, run_id: str, recipe: Path) -> None:
         raise RuntimeError(f"{run_id} has no answers, or no metrics of its training")
     KEPT.mkdir(parents=True, exist_ok=True)
     answers.to_parquet(KEPT / f"{run_id}.parquet", index=False)
-    taken = {"training_seconds": float(seconds), "recipe_sha256": _sha256(recipe)}
+    taken = {"training_seconds": float(seconds), "recipe_sha256": _fingerprint(recipe)}
     write_json(KEPT, run_id, taken)
 
 
@@ -120,11 +120,12 @@ def _run_id(kind: str, seed: int, fold: int) -> str:
 def _is_kept(run_id: str, recipe: Path) -> bool:
     """Whether there are scores of a fold, and of the recipe as it is."""
     kept = KEPT / f"{run_id}.json"
-    return kept.exists() and json.loads(kept.read_text())["recipe_sha256"] == _sha256(recipe)
+    return kept.exists() and json.loads(kept.read_text())["recipe_sha256"] == _fingerprint(recipe)
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _fingerprint(recipe: Path) -> str:
+    """SHA-256 of what a recipe says; its comments do not count."""
+    return hashlib.sha256(load_recipe(str(recipe)).to_json().encode()).hexdigest()
 
 
 def report(recipe: str, seeds: Sequence[int], *, text_only: bool) -> None:

@@ -133,8 +133,7 @@ class Tunings(_Strict):
 class Stage(_Strict):
     """One stage of training: on which table, what of the model, for how long, how.
 
-    Of the questions of `data` "vqa" a stage learns those whose question_type is one of
-    `question_types`, or all: what an image is of comes before what is wrong in it.
+    Of `data` "vqa" it learns the questions whose question_type is one of `question_types`, or all.
     `steps` counts optimiser steps, `epochs` passes over the rows: one of them is given.
     `global_batch` examples make a step, whatever the number of processes; `micro_batch` of them
     are in memory at a time on each. `image_dropout` is the share of examples whose image is

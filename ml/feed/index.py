@@ -76,13 +76,12 @@ def index_of(
                 rows.append(chosen)
     if not sum(map(len, rows)):
         told = f"fold {data.fold}" if column == "fold" else f"{column} = {part!r}"
-        of = (
-            f" and question_type {' or '.join(map(repr, question_types))}" if question_types else ""
-        )
-        hint = ", or other question_types" if question_types else ""
+        other = "another split_by"
+        if question_types:
+            told += f" and question_type {' or '.join(map(repr, question_types))}"
+            other += " or other question_types"
         raise UsageError(
-            f"{table.name} has no row for {part} by {told}{of}: it is empty, or wants another "
-            f"split_by{hint}"
+            f"{table.name} has no row for {part} by {told}: it is empty, or wants {other}"
         )
     of_group = np.repeat(np.arange(len(rows), dtype=np.int32), [len(x) for x in rows])
     return Index(of_group, np.concatenate(rows), tuple(groups), np.array(sizes, np.int64))

@@ -2,8 +2,10 @@
 
 The method is the usual one (Zauner, Implementation and Benchmarking of Perceptual Image Hash
 Functions, 2010): gray values brought to 32 x 32, their discrete cosine transform, and one bit for
-each of the 8 x 8 lowest frequencies, set where it is above the median of them. Resizing is in whole
-numbers and the transform in float64, rounded, so that a hash does not depend on the machine.
+each of the 8 x 8 lowest frequencies, set where it is above the median of them. Resizing is in
+whole numbers and the transform in float64, rounded, so that a hash does not depend on the
+processor. Where Pillow has to resize (see `resized`) a gray value may be two off, and bits of a
+hash with it.
 """
 
 from __future__ import annotations

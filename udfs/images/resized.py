@@ -10,13 +10,14 @@ from importlib.metadata import version
 from typing import Literal
 
 import numpy as np
+import PIL
 from PIL import Image
 
 try:
     import cykooz_resizer as vectorised
 except ImportError:
     vectorised = None
-    RESIZER = f"Pillow {version('pillow')}"
+    RESIZER = f"Pillow {PIL.__version__}"
 else:
     RESIZER = f"cykooz.resizer {version('cykooz.resizer')}"
     _kinds = {2: vectorised.PixelType.U8, 3: vectorised.PixelType.U8x3}
