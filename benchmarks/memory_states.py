@@ -241,7 +241,7 @@ def _measured(case: Case) -> Bytes:
 
 def _adam(groups: list[dict[str, Any]], case: Case) -> torch.optim.Optimizer:
     if not case.offload:
-        return torch.optim.AdamW(groups, fused=case.gpu)
+        return torch.optim.AdamW(groups, fused=True)
     from deepspeed.ops.adam import DeepSpeedCPUAdam
 
     made: torch.optim.Optimizer = DeepSpeedCPUAdam(groups)

@@ -67,7 +67,7 @@ def buckets_of(counts: Counts) -> Buckets:
 class Sharding:
     """How the model states are held: ZeRO stage, ranks, number formats, places.
 
-    `gpu`: Adam is one kernel, and gradients are reduced beside the backward pass.
+    `gpu`: gradients are reduced beside the backward pass.
     """
 
     zero_stage: int

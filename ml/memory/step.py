@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 from ml.memory import partitions
 from ml.memory.counts import Counts
 from ml.memory.states import FP32_BYTES, Sharding
 
 _NORM_BYTES = 8  # the norm is taken of fp64 copies, one parameter after another
-_ADAM_BYTES = 8  # two fp32 temporaries, where Adam is no fused kernel
 
 
 def stepping(counts: Counts, sharding: Sharding) -> int:
@@ -17,8 +16,7 @@ def stepping(counts: Counts, sharding: Sharding) -> int:
 
     Adam works on fp32 gradients. Without ZeRO all of them are made at once; with it those of one
     group of the optimiser at a time, in stage 3 those of one sub-group of at most about 1e9
-    elements. Where it is no fused kernel, as on a CPU, it needs two temporaries of what it changes
-    at a time: one parameter without ZeRO, the whole group with it.
+    elements. Its kernel is a fused one, without temporaries.
     """
     if sharding.offload_optimizer != "none":
         return 0
@@ -28,18 +26,13 @@ def stepping(counts: Counts, sharding: Sharding) -> int:
 
 
 def _without_zero(counts: Counts, sharding: Sharding) -> int:
-    one = 0
-    if not sharding.gpu:
-        # One of the temporaries is there until there is that of the next parameter.
-        pairs = [pair for group in counts.groups for pair in pairwise((0, *group))]
-        one = max(_ADAM_BYTES * n + FP32_BYTES * before for before, n in pairs)
     if sharding.weight_bytes == FP32_BYTES:
-        return one  # the norm needs no copy of fp32
+        return 0  # the norm needs no copy of fp32
     # Norms are of fp32 copies; by the last group's, gradients of those before are there.
     groups = counts.groups
     before = accumulate((sum(group) for group in groups), initial=0)
     norms = [FP32_BYTES * (n + max(group)) for n, group in zip(before, groups, strict=False)]
-    return max(FP32_BYTES * counts.trained + one, *norms)
+    return max(FP32_BYTES * counts.trained, *norms)
 
 
 def _largest_norm(counts: Counts, sharding: Sharding) -> int:
@@ -49,18 +42,8 @@ def _largest_norm(counts: Counts, sharding: Sharding) -> int:
 
 
 def _sharded(counts: Counts, sharding: Sharding) -> int:
-    """A group's gradients are laid end to end, then made fp32, and the first copy dropped.
-
-    In stages 1 and 2 the gradients lie in one buffer, which goes with the last group's; in stage 3
-    it stays.
-    """
+    """A group's gradients are laid end to end, then made fp32, and the first copy dropped."""
     w, ranks = sharding.weight_bytes, sharding.ranks
-    flat = w if w != FP32_BYTES else 0
-    converting = FP32_BYTES + flat
-    changing = FP32_BYTES + (0 if sharding.gpu else _ADAM_BYTES)
-    if sharding.zero_stage == 3:
-        return max(converting, changing) * max(partitions.sub_groups(counts.groups, ranks))
-    *others, last = partitions.shares(counts.groups, ranks)
-    gradients = partitions.gradients(counts.groups, ranks) * w
-    most = max(converting, changing) * max(others, default=0)
-    return max(most, converting * last, changing * last - gradients)
+    converting = FP32_BYTES + (w if w != FP32_BYTES else 0)
+    cut = partitions.sub_groups if sharding.zero_stage == 3 else partitions.shares
+    return converting * max(cut(counts.groups, ranks))

@@ -131,7 +131,7 @@ def _adam(groups: list[dict[str, Any]], stage: Stage) -> torch.optim.Optimizer:
     settings: dict[str, Any] = {"betas": stage.betas, "eps": 1e-8}
     if stage.offload_optimizer == "none":
         # DeepSpeed's own needs a compiler, and is not faster than torch's fused one.
-        return torch.optim.AdamW(groups, fused=torch.cuda.is_available(), **settings)
+        return torch.optim.AdamW(groups, fused=True, **settings)
     from deepspeed.ops.adam import DeepSpeedCPUAdam
 
     try:

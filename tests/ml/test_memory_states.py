@@ -189,24 +189,20 @@ def test_buckets_are_in_proportion_to_the_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "gpu", "groups", "bytes_a_parameter"),
+    ("stage", "groups", "bytes_a_parameter"),
     [
-        (0, False, 1, 4),  # all fp32 gradients; Adam's temporaries are of one parameter
-        (0, True, 1, 4),
-        (1, False, 1, (12 - 2) / 4),  # 12 of the share, and its gradients are gone by then
-        (2, False, 1, (12 - 2) / 4),
-        (2, False, 2, 12 / 8),  # the gradients go with the last group
-        (2, True, 1, 6 / 4),  # no temporaries: the most is when gradients become fp32
-        (3, False, 1, 12 / 4),  # gradients stay
-        (3, False, 2, 12 / 8),
-        (3, True, 1, 6 / 4),
+        (0, 1, 4),  # all fp32 gradients
+        (0, 2, 4),
+        (1, 1, 6 / 4),  # the most is when gradients of the share become fp32
+        (2, 1, 6 / 4),
+        (2, 2, 6 / 8),  # one group at a time
+        (3, 1, 6 / 4),
+        (3, 2, 6 / 8),
     ],
 )
-def test_the_step_adds_what_adam_needs(
-    stage: int, gpu: bool, groups: int, bytes_a_parameter: float
-) -> None:
+def test_the_step_adds_gradients_of_fp32(stage: int, groups: int, bytes_a_parameter: float) -> None:
     counts = many(BILLION, pieces=1000, groups=groups)
-    found = stepping(counts, Sharding(stage, 4, "bf16", gpu=gpu))
+    found = stepping(counts, Sharding(stage, 4, "bf16"))
     assert found == pytest.approx(bytes_a_parameter * BILLION, rel=0.02)
 
 
