@@ -209,3 +209,27 @@ def test_a_recipe_has_one_shape_of_adapters_for_a_part(tmp_path: Path) -> None:
     ]
     with pytest.raises(ValueError, match="the llm keeps its adapters"):
         Recipe(name="x", model=tiny_model(tmp_path), stages=tuple(stages))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "autocast", "checkpointing", "fused"),
+    [
+        (20, True, False, False),
+        (200, True, False, True),
+        (20, False, False, True),
+        (20, True, True, True),  # layers are run again, which has to be with the same kernel
+    ],
+)
+def test_short_texts_in_16_bits_have_plain_attention_on_a_cpu(
+    tmp_path: Path, tokens: int, autocast: bool, checkpointing: bool, fused: bool
+) -> None:
+    model = build(tiny_model(tmp_path, "llama", enter_layer=2)).train()
+    model.gradient_checkpointing(checkpointing)
+    with (
+        torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen,
+        torch.autocast("cpu", torch.bfloat16, enabled=autocast),
+    ):
+        model(tiny_batch((tokens, 9))).backward()
+    kernels = {event.key for event in seen.key_averages()}
+    assert ("aten::_scaled_dot_product_flash_attention_for_cpu_backward" in kernels) == fused
+    assert any(p.grad is not None for p in model.llm.parameters())
