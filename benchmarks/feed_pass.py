@@ -57,6 +57,16 @@ def in_batches(examples: Iterable[tuple[int, Any]]) -> Batches:
 
 def pixels(content: Any) -> Any:
     """An image file as float32 [3, SIDE_PX, SIDE_PX]: decoded, resized, normalised."""
+    return normalised(resized(content).float())
+
+
+def normalised(made: Any) -> Any:
+    """Pixels from -1 to 1, in place."""
+    return made.mul_(1 / 127.5).sub_(1)
+
+
+def resized(content: Any) -> Any:
+    """An image file as uint8 [3, SIDE_PX, SIDE_PX]."""
     import numpy as np
     import simplejpeg
     import torch
@@ -69,8 +79,7 @@ def pixels(content: Any) -> Any:
     except ValueError:  # PNG, of which some corpora have a few
         picture = Image.open(io.BytesIO(content)).convert("RGB")
     picture = picture.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)
-    made = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-    return made.to(torch.float32).mul_(1 / 127.5).sub_(1)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
 def _cpu_s() -> float:

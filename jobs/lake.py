@@ -30,6 +30,7 @@ from schemas.frames import frame_of
 TABLE_NAME = re.compile(r"[A-Za-z]\w*\.[A-Za-z]\w*", re.ASCII)
 """A table of a lake by its layer and name."""
 _NOTE = "spark.databricks.delta.commitInfo.userMetadata"
+_CODEC = "spark.sql.parquet.compression.codec"
 _UPKEEP = ("OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES")
 """What Delta calls the operations that leave all rows as they are."""
 
@@ -396,7 +397,8 @@ class Lake:
     def _write(self, table: Table, write: Callable[[], object]) -> None:
         if self._after:
             self._after.result()
-        with self._turn(table):
+        codec = {} if table.compressed else {_CODEC: "uncompressed"}
+        with self._turn(table), settings(self.spark, codec):
             retried(write)
 
     @contextmanager

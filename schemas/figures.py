@@ -218,6 +218,7 @@ FIGURE_IMAGES = Table(
         Column("codecs", STRING, "libraries that decoded, resized and encoded, with versions"),
         _REASONS,
     ),
+    compressed=False,
     key=("figure_id", "part"),
     checks={
         "image_or_reason": "(image IS NULL) = (size(reasons) > 0)",
@@ -302,6 +303,7 @@ IMAGE_CAPTIONS = Table(
         _PUBLISHED,
         Column("near_vqa", BOOLEAN, "is, or is a copy of, an image of a vqa delivery", None, False),
     ),
+    compressed=False,
     key=("example_id",),
     cluster_by=("source", "example_id"),
     checks={
@@ -349,6 +351,7 @@ VLM_EXAMPLES = Table(
         Column("group_id", BIGINT, "see silver.figure_groups", nullable=False),
         Column("order_key", BIGINT, "xxhash64(example_id), a random order", nullable=False),
     ),
+    compressed=False,
     key=("example_id",),
     cluster_by=("order_key",),
     checks={"known_split": one_of("split", SPLITS), "known_fold": "fold BETWEEN 0 AND 4"},
@@ -375,6 +378,7 @@ VQA_EXAMPLES = Table(
         Column("group_id", BIGINT, "see silver.figure_groups", nullable=False),
         Column("order_key", BIGINT, "xxhash64(example_id), a random order", nullable=False),
     ),
+    compressed=False,
     key=("example_id",),
     cluster_by=("order_key",),
     checks={"known_split": one_of("split", SPLITS), "known_fold": "fold BETWEEN 0 AND 4"},

@@ -75,7 +75,8 @@ class Table:
     `name` is "layer.table" and lies at LAKE/layer/table. `checks` maps the name of a CHECK
     constraint to its SQL; a CHECK that yields NULL fails, so those on nullable columns say
     "x IS NULL OR ...". `properties` are Delta's, set when the table is created. `time` is the
-    column by which a row belongs to an interval.
+    column by which a row belongs to an interval. Images do not become smaller, and training reads
+    those of tables that are not `compressed` where they lie in a file.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Table:
     expectations: tuple[Expectation, ...] = ()
     properties: Mapping[str, str] = field(default_factory=dict)
     time: str | None = None
+    compressed: bool = True
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]

@@ -23,8 +23,8 @@ class Processor(Protocol):
     eos_id: int
     image_px: int
 
-    def image(self, content: bytes) -> Tensor:
-        """float32 [3, side, side]; raises ValueError where it is no image."""
+    def draw(self, content: bytes, into: Tensor) -> None:
+        """An image file, into float32 [3, side, side]; raises ValueError where it is none."""
 
 
 @dataclass(frozen=True)

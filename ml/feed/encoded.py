@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -66,24 +67,25 @@ class EncodedExamples:
 
     def read(self, first: int, last: int) -> Iterator[Encoded]:
         """The steps from `first` up to and without `last`. Raises UsageError as Examples does."""
-        asked = first
+        asked: deque[tuple[np.ndarray, np.ndarray]] = deque()
         for number in range(first, last):
             ahead = min(number + _READ_AHEAD, last - 1)
-            while asked <= ahead:
-                self._images.prefetch(self._mine(asked)[0])
-                asked += 1
+            while number + len(asked) <= ahead:
+                asked.append(self._mine(number + len(asked)))
+                self._images.prefetch(asked[-1][0])
             near = self._order.groups_near(number) | self._order.groups_near(ahead)
             self._texts.keep_only(near)
             self._images.keep_only(near)
-            rows, epochs = self._mine(number)
-            texts = self._texts.read(rows)
+            rows, epochs = asked.popleft()
+            example_ids, *texts = self._texts.read(rows)
+            (images,) = self._images.read(rows)
             yield Encoded(
                 number,
                 rows.tolist(),
                 epochs.tolist(),
-                [example_id for example_id, *_ in texts],
-                [tuple(fields) for _, *fields in texts],
-                [image for (image,) in self._images.read(rows)],
+                example_ids,
+                list(zip(*texts, strict=True)),
+                images,
             )
 
     def place_of(self, row: int) -> str:

@@ -14,33 +14,55 @@ import numpy as np
 import pyarrow as pa
 
 from ml.feed.index import Index
+from ml.feed.pages import Slices
 from ml.feed.table import PinnedTable
 
 
 class Column:
-    """A column of a row group, from which a row's value comes without copying."""
+    """A column of a row group, from which a row's value comes without copying.
 
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        array = pa.concat_arrays(column.chunks)
-        self._null = array.is_null().to_pylist() if array.null_count else None
-        self._text = pa.types.is_large_string(array.type)
-        if self._text or pa.types.is_large_binary(array.type):
-            _, offsets, data = array.buffers()
-            at = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-            self.lengths = np.diff(at)
-            self._bounds = at.tolist()
-            self._bytes = memoryview(data or b"").cast("B")
-            self._values = None
+    `lengths` are the bytes of each text.
+    """
+
+    def __init__(self, column: pa.ChunkedArray | Slices) -> None:
+        self._text, self._values = False, None
+        if isinstance(column, Slices):
+            slices = column
         else:
-            self._values = array.to_pylist()
+            array = pa.concat_arrays(column.chunks)
+            self._text = pa.types.is_large_string(array.type)
+            if not self._text and not pa.types.is_large_binary(array.type):
+                self._values = array.to_pylist()
+                return
+            slices = _slices(array)
+        self.lengths = slices.lengths.clip(min=0)
+        self._bounds = [
+            slice(start, start + length) if length >= 0 else None
+            for start, length in zip(slices.starts.tolist(), slices.lengths.tolist(), strict=True)
+        ]
+        self._bytes = slices.data
 
     def __getitem__(self, row: int) -> Any:
         if self._values is not None:
             return self._values[row]
-        if self._null is not None and self._null[row]:
+        bounds = self._bounds[row]
+        if bounds is None:
             return None
-        value = self._bytes[self._bounds[row] : self._bounds[row + 1]]
+        value = self._bytes[bounds]
         return str(value, "utf-8") if self._text else value
+
+
+def _slices(array: pa.Array) -> Slices:
+    """Of an array of texts or bytes with offsets of 64 bits."""
+    _, offsets, data = array.buffers()
+    at = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    lengths = np.diff(at)
+    if array.null_count:
+        lengths[array.is_null().to_numpy(zero_copy_only=False)] = -1
+    return Slices(memoryview(data or b"").cast("B"), at[:-1], lengths)
+
+
+_Columns = tuple[Column, ...]
 
 
 class Examples:
@@ -55,7 +77,7 @@ class Examples:
         table.check_columns(columns)
         self._table, self._index, self._columns = table, index, tuple(columns)
         self._readers = readers
-        self._groups: dict[int, Future[tuple[Column, ...]]] = {}
+        self._groups: dict[int, _Columns | Future[_Columns]] = {}
 
     def prefetch(self, rows: np.ndarray) -> None:
         """Have the row groups of these rows read, the first first."""
@@ -63,36 +85,38 @@ class Examples:
             if group not in self._groups:
                 self._groups[group] = self._readers.submit(self._read_group, group)
 
-    def read(self, rows: np.ndarray) -> list[tuple[Any, ...]]:
-        """The values of `columns` for each of the rows, which are positions in the index.
+    def read(self, rows: np.ndarray) -> list[list[Any]]:
+        """For each of `columns` its values in the rows, which are positions in the index.
 
         Raises UsageError, which names the file, where one cannot be read.
         """
         self.prefetch(rows)
         groups, places = self._index.group[rows].tolist(), self._index.row[rows].tolist()
-        columns = {group: self._groups[group].result() for group in set(groups)}
+        of_rows = list(zip(map(self._columns_of, groups), places, strict=True))
         return [
-            tuple([column[place] for column in columns[group]])
-            for group, place in zip(groups, places, strict=True)
+            [columns[i][place] for columns, place in of_rows] for i in range(len(self._columns))
         ]
 
     def lengths(self, rows: np.ndarray, columns: Sequence[str]) -> np.ndarray:
         """Bytes of these text columns together, for each of the rows."""
         self.prefetch(rows)
-        found = np.empty(len(rows), np.int64)
-        group_of = self._index.group[rows]
-        places = [self._columns.index(name) for name in columns]
-        for group in np.unique(group_of).tolist():
-            mine = group_of == group
-            read = self._groups[group].result()
-            total = np.sum([read[place].lengths for place in places], axis=0)
-            found[mine] = total[self._index.row[rows[mine]]]
+        found = np.zeros(len(rows), np.int64)
+        group_of, row_of = self._index.group[rows], self._index.row[rows]
+        by_group = np.argsort(group_of, kind="stable")
+        cuts = np.flatnonzero(np.diff(group_of[by_group])) + 1
+        numbers = [self._columns.index(name) for name in columns]
+        for mine in np.split(by_group, cuts):
+            read = self._columns_of(int(group_of[mine[0]]))
+            for number in numbers:
+                found[mine] += read[number].lengths[row_of[mine]]
         return found
 
     def keep_only(self, groups: Collection[int]) -> None:
         """Forget the other row groups."""
         for group in self._groups.keys() - groups:
-            self._groups.pop(group).cancel()
+            held = self._groups.pop(group)
+            if isinstance(held, Future):
+                held.cancel()
 
     def place_of(self, row: int) -> str:
         """Where a row lies, for messages."""
@@ -100,7 +124,17 @@ class Examples:
         path = self._table.files[file].path
         return f"{self._table.name}: {path}, row group {group}, row {self._index.row[row]}"
 
-    def _read_group(self, group: int) -> tuple[Column, ...]:
+    def _columns_of(self, group: int) -> _Columns:
+        held = self._groups[group]
+        if isinstance(held, Future):
+            held = self._groups[group] = held.result()
+        return held
+
+    def _read_group(self, group: int) -> _Columns:
         file, in_file = self._index.groups[group]
+        if self._columns == ("image",):
+            slices = self._table.slices(file, in_file, "image")
+            if slices is not None:
+                return (Column(slices),)
         read = self._table.read_group(file, in_file, self._columns)
         return tuple(Column(read[name]) for name in self._columns)

@@ -75,12 +75,15 @@ class Decoding:
 
     def _begin_batch(self, encoded: Encoded, cut: list[int]) -> _Begun:
         side = self.processor.image_px
-        pixels = torch.zeros((max(len(cut), 1), 3, side, side))
+        pixels = torch.empty((max(len(cut), 1), 3, side, side))
         has_image = torch.zeros(len(pixels), dtype=torch.bool)
         images = []
+        if not cut:
+            pixels.zero_()
         for place, i in enumerate(cut):
             content = encoded.images[i]
             if content is None or self._withheld(encoded.example_ids[i], encoded.epochs[i]):
+                pixels[place].zero_()
                 continue
             has_image[place] = True
             into = pixels[place]
@@ -94,7 +97,7 @@ class Decoding:
 
     def _decode(self, encoded: Encoded, i: int, content: memoryview, into: Tensor) -> None:
         try:
-            into.copy_(self.processor.image(bytes(content)))
+            self.processor.draw(bytes(content), into)
         except (ValueError, OSError) as e:
             raise DataRefused(
                 f"{self.examples.place_of(encoded.rows[i])}: the image of example "

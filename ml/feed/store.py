@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.fs import DeltaStorageHandler
 
+from ml.feed.pages import Slices, mapped_values
 from pipelines.errors import UsageError
 
 
@@ -78,6 +79,13 @@ class Store:
         if kept is not None:
             _keep(kept, lambda partial: _write(read, partial))
         return read
+
+    def slices(self, path: str, group: int, column: str) -> Slices | None:
+        """A column of a row group as parts of a mapped file; None where only `read_group` can."""
+        if self._local is None:
+            return None
+        with pa.memory_map(str(self._local / path)) as file:
+            return mapped_values(file, self.footer(path), group, column)
 
     def _open(self, path: str) -> pa.NativeFile:
         if self._local is not None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from ml.feed.pages import Slices
 from ml.feed.store import Store, with_large_offsets
 from pipelines.errors import UsageError
 
@@ -83,6 +85,11 @@ class PinnedTable:
                     for c in columns
                 }
             )
+
+    def slices(self, number: int, group: int, column: str) -> Slices | None:
+        """Large values of a column where they lie in the file, or None; raises as `read_group`."""
+        with self._reading(number):
+            return self.store.slices(self.files[number].path, group, column)
 
     def check_columns(self, columns: Sequence[str]) -> None:
         """Raises UsageError that names the columns which the table lacks."""
@@ -155,7 +162,7 @@ def open_table(
 
 
 def _files_of(table: DeltaTable) -> tuple[DataFile, ...]:
-    added = pa.table(table.get_add_actions(flatten=True)).select(["path", "size_bytes"])
+    added = _read(table.get_add_actions(flatten=True)).select(["path", "size_bytes"])
     deleted = _deleted_rows(table)
     none = np.empty(0, np.int64)
     files = (
@@ -169,10 +176,15 @@ def _deleted_rows(table: DeltaTable) -> dict[str, np.ndarray]:
     """Positions of deleted rows by the file's path relative to the table."""
     found = {}
     root = unquote(urlsplit(table.table_uri).path).rstrip("/")
-    for batch in pa.table(table.deletion_vectors()).to_batches():
+    for batch in _read(table.deletion_vectors()).to_batches():
         paths = batch.column("filepath").to_pylist()
         # The vector says of each row whether it is kept.
         for path, kept in zip(paths, batch.column("selection_vector"), strict=True):
             place = unquote(urlsplit(path).path).removeprefix(root).lstrip("/")
             found[place] = np.flatnonzero(~kept.values.to_numpy(zero_copy_only=False))
     return found
+
+
+def _read(stream: Any) -> pa.Table:
+    """A table of deltalake's as one of pyarrow's; `pa.table` would import pandas first."""
+    return pa.RecordBatchReader.from_stream(stream).read_all()

@@ -40,7 +40,13 @@ class Processor:
         self._offset = -torch.tensor(encoder.mean).view(3, 1, 1) / std
 
     def image(self, content: bytes) -> Tensor:
-        """An image file as pixels, float32 [3, S, S], normalised.
+        """What `draw` makes of an image file, float32 [3, S, S]."""
+        made = torch.empty((3, self.image_px, self.image_px))
+        self.draw(content, made)
+        return made
+
+    def draw(self, content: bytes, into: Tensor) -> None:
+        """An image file as normalised pixels, into float32 [3, S, S].
 
         The longest side becomes S, smaller or larger (bicubic), and the rest is black, half on
         each side: nothing is cut off, and nothing is distorted. Raises UnreadableImage.
@@ -58,7 +64,7 @@ class Processor:
         top, left = (self.image_px - height) // 2, (self.image_px - width) // 2
         square[top : top + height, left : left + width] = np.asarray(image)
         pixels = torch.from_numpy(square).permute(2, 0, 1)
-        return pixels * self._factor + self._offset
+        into.copy_(pixels).mul_(self._factor).add_(self._offset)
 
 
 def processor_of(model: recipe.Model) -> Processor:

@@ -1,0 +1,174 @@
+"""Large values of a Parquet column where they lie in a mapped file: nothing is decoded or copied.
+
+prepare_captions writes tables with images uncompressed, for a JPEG does not become smaller. Plain
+pages without compression hold each value's length and its bytes, so that the place of a value is
+found by going from length to length. What is laid out in any other way is left to pyarrow.
+
+Source: the Parquet format, https://parquet.apache.org/docs/file-format/, whose page headers are
+Thrift's compact protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+LEAST_BYTES = 1024
+"""Of a value, on average: smaller ones are decoded by pyarrow in less time than Python goes."""
+
+_DATA_PAGE, _PLAIN, _RLE = 0, 0, 3
+# Fields of a page's header, and of the part that is a data page's.
+_TYPE, _UNCOMPRESSED_SIZE, _SIZE, _DATA_HEADER = 1, 2, 3, 5
+_VALUES, _ENCODING, _DEFINITION_ENCODING = 1, 2, 3
+
+
+@dataclass(frozen=True, eq=False)
+class Slices:
+    """Values as parts of `data`: value i has `lengths[i]` bytes from `starts[i]` on, NULL -1."""
+
+    data: memoryview
+    starts: np.ndarray
+    lengths: np.ndarray
+
+
+def mapped_values(
+    file: pa.MemoryMappedFile, footer: pq.FileMetaData, group: int, name: str
+) -> Slices | None:
+    """`Slices` of a column in a row group; None where it is not laid out as described above.
+
+    Also None where pages contradict themselves: pyarrow says what is wrong with a damaged file.
+    """
+    described = footer.row_group(group)
+    for number in range(described.num_columns):
+        chunk = described.column(number)
+        if chunk.path_in_schema == name:
+            break
+    else:
+        return None
+    schema = footer.schema.column(number)
+    if (
+        chunk.physical_type != "BYTE_ARRAY"
+        or chunk.compression != "UNCOMPRESSED"
+        or chunk.has_dictionary_page
+        or schema.max_repetition_level
+        or schema.max_definition_level > 1
+        or chunk.total_uncompressed_size < LEAST_BYTES * chunk.num_values
+    ):
+        return None
+    file.seek(chunk.data_page_offset)
+    data = memoryview(file.read_buffer(chunk.total_compressed_size)).cast("B")
+    try:
+        places = list(_values(data, chunk.num_values, bool(schema.max_definition_level)))
+    except (_OtherLayout, IndexError):
+        return None
+    at = np.array(places, np.int64).reshape(-1, 2)
+    return Slices(data, at[:, 0], at[:, 1])
+
+
+class _OtherLayout(Exception):
+    """Pages are not of the layout that is gone through here, or damaged."""
+
+
+def _values(data: memoryview, count: int, is_optional: bool) -> Iterator[tuple[int, int]]:
+    """Start and length of each value, page by page."""
+    at, left = 0, count
+    while left > 0:
+        header, at = _struct(data, at)
+        page = header.get(_DATA_HEADER)
+        if header.get(_TYPE) != _DATA_PAGE or not isinstance(page, dict):
+            raise _OtherLayout
+        size, values = header.get(_SIZE, -1), page.get(_VALUES, 0)
+        is_whole = 0 < values <= left and 0 <= size <= len(data) - at
+        if not is_whole or size != header.get(_UNCOMPRESSED_SIZE) or page.get(_ENCODING) != _PLAIN:
+            raise _OtherLayout
+        end = at + size
+        there = [True] * values
+        if is_optional:
+            if page.get(_DEFINITION_ENCODING) != _RLE:
+                raise _OtherLayout
+            bytes_of_levels = int.from_bytes(data[at : at + 4], "little")
+            levels = data[at + 4 : at + 4 + bytes_of_levels]
+            there = _levels(levels, values)
+            at += 4 + bytes_of_levels
+        for is_there in there:
+            if not is_there:
+                yield 0, -1
+                continue
+            length = int.from_bytes(data[at : at + 4], "little")
+            at += 4
+            if at + length > end:
+                raise _OtherLayout
+            yield at, length
+            at += length
+        if at != end:
+            raise _OtherLayout
+        left -= values
+
+
+def _levels(data: memoryview, count: int) -> list[bool]:
+    """Levels of one bit, in runs of a value or of bits (RLE and bit-packing hybrid)."""
+    found: list[bool] = []
+    at = 0
+    while len(found) < count:
+        head, at = _varint(data, at)
+        if head & 1:
+            groups = head >> 1
+            bits = np.frombuffer(data[at : at + groups], np.uint8)
+            if len(bits) != groups or not groups:
+                raise _OtherLayout
+            found += np.unpackbits(bits, bitorder="little").astype(bool).tolist()
+            at += groups
+        else:
+            # A damaged length must not become a list that no memory holds.
+            found += [bool(data[at])] * min(head >> 1, count)
+            at += 1
+            if not head:
+                raise _OtherLayout
+    return found[:count]
+
+
+def _struct(data: memoryview, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
+    """A struct of Thrift's compact protocol: fields by number; and where it ends."""
+    if depth > 3:  # a page's header, its data page's, and that one's statistics
+        raise _OtherLayout
+    fields: dict[int, Any] = {}
+    number = 0
+    while kind := data[at]:
+        at += 1
+        step, kind = kind >> 4, kind & 15
+        if step:
+            number += step
+        else:
+            zigzag, at = _varint(data, at)
+            number = (zigzag >> 1) ^ -(zigzag & 1)
+        if kind in (1, 2):  # the value is in the kind
+            fields[number] = kind == 1
+        elif kind in (4, 5, 6):
+            zigzag, at = _varint(data, at)
+            fields[number] = (zigzag >> 1) ^ -(zigzag & 1)
+        elif kind == 8:
+            size, at = _varint(data, at)
+            at += size
+        elif kind == 12:
+            fields[number], at = _struct(data, at, depth + 1)
+        else:  # headers of pages have no others
+            raise _OtherLayout
+    return fields, at + 1
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise _OtherLayout
