@@ -30,6 +30,11 @@ _TEST_CONF = {
 }
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Bytes by their number: gzip's hold the time, and workers must agree on a test's name."""
+    return f"{len(val)}_bytes" if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     warehouse = str(tmp_path_factory.mktemp("warehouse"))

@@ -115,7 +115,7 @@ def test_what_means_no_file_is_a_usage_error(
         ("x.csv.gz", b"", r"is empty \(0 bytes\)"),
         ("x.csv", b"\n  \n\t\n", "has no header"),
         ("x.csv", b"a,b\n1,2\n", "has no known column for pickup_at, .*--mapping FILE.toml"),
-        ("x.csv", gzip.compress(CSV), "gzip but its name does not end in .gz"),
+        ("x.csv", gzip.compress(CSV, mtime=0), "gzip but its name does not end in .gz"),
         ("x.csv.gz", CSV, "truncated or corrupt"),
         ("x.csv.gz", b"\x1f\x8b\x08\x00garbage", "truncated or corrupt"),
         ("x.csv", "\ufeff".encode("utf-16-le") + CSV, "is in UTF-16"),
