@@ -75,6 +75,7 @@ EXTRAS = {
         "timm>=1.0.31",
         "open-clip-torch>=3.3",
         "safetensors>=0.8",
+        "xxhash>=4.1",  # Spark's xxhash64, to tell whether token ids are of a text
         "deltalake>=1.6",  # reads a table's log with no Spark in the training processes
         "gguf>=0.19",  # transformers reads GGUF files through it
     ],

@@ -28,7 +28,8 @@ from pipelines.figures.quality import copies_across_splits, examples_of_question
 from pipelines.figures.questions import questions_of
 from pipelines.figures.stages import of_portion, outdated, portions, to_do
 from pipelines.figures.templates import built_in_templates, template
-from pipelines.figures.token_ids import token_ids_of, tokenizer_sha256
+from pipelines.figures.token_ids import text_hash, token_ids_of
+from pipelines.figures.tokenizers import tokenizer_sha256
 from pipelines.figures.vqa_examples import vqa_examples_of
 from pipelines.quality import not_met
 from schemas import (
@@ -205,18 +206,23 @@ def write_gold(run: Run, shares: Sequence[float]) -> None:
     )
 
 
-def write_token_ids(run: Run, tokenizer: Path) -> None:
-    """gold.token_ids of that tokenizer, for the texts of both training tables."""
+def write_token_ids(run: Run, tokenizer: Path, vqa_template: str) -> None:
+    """gold.token_ids of that tokenizer, for the texts of both training tables.
+
+    Captions have no prompt: what stands before one is the same for all, and training adds it.
+    """
     lake = run.lake
     sha256 = tokenizer_sha256(tokenizer)
-    prompt, answer = columns_of(template(built_in_templates(), "vqa", "question_answer"))
-    texts = (
-        lake.read(VLM_EXAMPLES)
-        .select("example_id", "text")
-        .unionAll(lake.read(VQA_EXAMPLES).select("example_id", F.concat(prompt, answer)))
+    prompt, answer = columns_of(template(built_in_templates(), "vqa", vqa_template))
+    captions = lake.read(VLM_EXAMPLES).select(
+        "example_id", F.lit("").alias("prompt"), F.col("text").alias("answer")
+    )
+    asked = lake.read(VQA_EXAMPLES)
+    texts = captions.unionAll(
+        asked.select("example_id", prompt.alias("prompt"), answer.alias("answer"))
     )
     wanted = texts.select(
-        "example_id", F.lit(sha256).alias("tokenizer_sha256"), F.xxhash64("text").alias("text_hash")
+        "example_id", F.lit(sha256).alias("tokenizer_sha256"), text_hash().alias("text_hash")
     )
     lake.create(TOKEN_IDS)
     others = lake.read(TOKEN_IDS).where(F.col("tokenizer_sha256") != sha256)  # they stay

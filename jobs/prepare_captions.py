@@ -30,6 +30,7 @@ from pipelines.figures.page.story import Story, Took
 from pipelines.figures.page_data import Tables, story_of
 from pipelines.figures.pairs import DISTANCE
 from pipelines.figures.splits import SHARES
+from pipelines.figures.templates import built_in_templates, template
 from pipelines.files import write_whole
 from schemas import (
     FIGURE_CAPTIONS,
@@ -110,6 +111,13 @@ def arguments() -> argparse.ArgumentParser:
         help="folder of a Hugging Face tokenizer: writes gold.token_ids for it too",
     )
     made.add_argument(
+        "--vqa-template",
+        default="question_answer",
+        metavar="NAME",
+        help="with --tokenizer: the template of questions, as the recipes to come name it "
+        "(default question_answer)",
+    )
+    made.add_argument(
         "--page",
         type=Path,
         default=Path("captions.html"),
@@ -175,7 +183,7 @@ def _prepare(run: Run) -> Mapping[str, Any]:
         stages.write_gold(run, args.shares)
     if args.tokenizer:
         with run.step("write token ids"):
-            stages.write_token_ids(run, args.tokenizer)
+            stages.write_token_ids(run, args.tokenizer, args.vqa_template)
     run.wrote(*STAGES, *([TOKEN_IDS] if args.tokenizer else []))
     with run.step("draw the page"):
         story = _story(run, figures, decoded)
@@ -206,6 +214,7 @@ def _check(run: Run) -> None:
         raise UsageError(f"--portion {args.portion}: must be 1 or more")
     if args.tokenizer and not (args.tokenizer / "tokenizer.json").is_file():
         raise UsageError(f"--tokenizer {args.tokenizer}: has no tokenizer.json")
+    template(built_in_templates(), "vqa", args.vqa_template)
 
 
 def _story(run: Run, figures: DataFrame, decoded: int) -> Story:

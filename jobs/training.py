@@ -19,9 +19,10 @@ from jobs.run import Run, log
 from jobs.run_metrics import MetricsCarrier
 from jobs.session import code_version
 from ml.recipe import Recipe
+from ml.training import runs
 from ml.training.runs import RunFolder, Source, TrainingRun, runs_of_lake
 from pipelines.errors import EXIT_REFUSED, EXIT_USAGE, DataRefused, UsageError
-from schemas import ML_RUNS, VLM_EXAMPLES, VQA_EXAMPLES
+from schemas import ML_RUNS, TOKEN_IDS, VLM_EXAMPLES, VQA_EXAMPLES
 from schemas.frames import frame_of
 
 _TABLES = {"captions": VLM_EXAMPLES, "vqa": VQA_EXAMPLES}
@@ -84,13 +85,20 @@ def processes_of(count: int) -> int:
 
 
 def sources_of(run: Run, recipe: Recipe) -> dict[str, Source]:
-    """The tables that a recipe trains from, at the versions that this job read first."""
+    """The tables that a recipe trains from, at the versions that this job read first.
+
+    Also gold.token_ids where the lake has it.
+    """
     kinds: dict[str, None] = dict.fromkeys(stage.data for stage in recipe.stages)
     sources = {}
     for kind in kinds:
         table = _TABLES[kind]
         run.read_pinned(table)
         sources[kind] = Source(table.name, run.lake.path(table), run.tables_in[table.name])
+    version = run.lake.version(TOKEN_IDS)
+    if version is not None:
+        # Not read here: ranks do without where it is of another tokenizer, or of an older version.
+        sources[runs.TOKEN_IDS] = Source(TOKEN_IDS.name, run.lake.path(TOKEN_IDS), version)
     return sources
 
 

@@ -390,8 +390,11 @@ TOKEN_IDS = Table(
     columns=(
         Column("example_id", BIGINT, "see gold.vlm_examples and gold.vqa_examples", nullable=False),
         Column("tokenizer_sha256", STRING, "SHA-256 of the tokenizer's files", nullable=False),
-        Column("text_hash", BIGINT, "xxhash64 of the text that they are of", nullable=False),
-        Column("ids", ArrayType(INT, False), "token ids of the text", nullable=False),
+        Column("text_hash", BIGINT, "xxhash64(prompt, answer) that they are of", nullable=False),
+        Column("ids", ArrayType(INT, False), "of the prompt, then of the answer", nullable=False),
+        Column(
+            "prompt_tokens", INT, "so many of the ids are the prompt's; captions have no prompt"
+        ),
     ),
     key=("example_id", "tokenizer_sha256"),
     cluster_by=("tokenizer_sha256", "example_id"),

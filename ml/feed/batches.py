@@ -1,8 +1,8 @@
-"""Examples become tensors: texts are tokenised and cut, rows padded."""
+"""Examples become tensors: rows of token ids are padded, images lie beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ml.batch import IGNORED, Batch
-from pipelines.figures.templates import Template
 
 LEAST_TOKENS = 2  # what an example, and so a batch, has
 
@@ -35,40 +34,6 @@ class Prepared:
     pixels: Tensor | None
     ids: list[int]
     prompt_tokens: int
-
-
-def tokens_of(
-    prompts: Template,
-    examples: Sequence[Mapping[str, str]],
-    processor: Processor,
-    max_tokens: int,
-) -> list[tuple[list[int], int]]:
-    """Of each example its token ids, `max_tokens` at most, and how many of them are the prompt's.
-
-    Prompt, answer and the end of text. What is too long loses the end of its answer, and its end
-    of text with it, so that no text is learnt to end where it does not; a prompt that leaves no
-    room for half of `max_tokens` of the answer loses its beginning.
-    """
-    if not examples:
-        return []
-    prompt, answer = zip(*(prompts.texts(fields) for fields in examples), strict=True)
-    texts = [*prompt, *answer]
-    # All at once: a call costs more than the texts do.
-    ids = processor.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-    return [
-        _joined(asked, told, processor.eos_id, max_tokens)
-        for asked, told in zip(ids[: len(examples)], ids[len(examples) :], strict=True)
-    ]
-
-
-def _joined(
-    asked: list[int], told: list[int], eos_id: int, max_tokens: int
-) -> tuple[list[int], int]:
-    asked = asked or [eos_id]  # a model needs one token to begin with
-    told = [*told, eos_id]
-    room = max(max_tokens - len(told), max_tokens // 2)
-    asked = asked[-room:]
-    return (asked + told)[:max_tokens], len(asked)
 
 
 def text_batch(

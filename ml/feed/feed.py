@@ -23,6 +23,8 @@ from ml.feed.index import TRAIN, index_of
 from ml.feed.order import accumulation
 from ml.feed.steps import AHEAD, Decoding
 from ml.feed.table import PinnedTable
+from ml.feed.texts import Texts
+from ml.feed.token_ids import TokenIds
 from ml.recipe import Data, Stage
 from pipelines.errors import UsageError
 from pipelines.figures.templates import built_in_templates, template
@@ -61,6 +63,8 @@ class Feed:
     from the others. A rank that has no example left for a micro-batch gets one of a row that is
     not learnt, see `text_batch`: all ranks do the same number of micro-batches.
 
+    `token_ids` are of the processor's tokenizer, and save tokenising the texts that they are of.
+
     Raises UsageError for a world larger than the global batch, a `start` between two batches, and
     a part without rows.
     """
@@ -77,6 +81,7 @@ class Feed:
         world: int = 1,
         start: int = 0,
         part: str = TRAIN,
+        token_ids: TokenIds | None = None,
     ) -> None:
         if stage.global_batch < world:
             raise UsageError(
@@ -93,7 +98,12 @@ class Feed:
         self._rank, self._world, self._seed = rank, world, seed
         self._trains = part == TRAIN
         table.check_columns(["example_id", "image", *TEXTS[stage.data]])
-        self._template = template(built_in_templates(), stage.data, stage.template)
+        self._texts = Texts(
+            template(built_in_templates(), stage.data, stage.template),
+            processor,
+            stage.max_tokens,
+            token_ids,
+        )
         self._index = index_of(table, data, part, stage.question_types)
         self.rows = len(self._index)
         self._first = start // stage.global_batch
@@ -162,7 +172,7 @@ class Feed:
         decoding = Decoding(
             examples,
             stage,
-            self._template,
+            self._texts,
             self._processor,
             decoders,
             self._seed,

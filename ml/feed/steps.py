@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from ml.batch import Batch
-from ml.feed.batches import Processor, text_batch, tokens_of
+from ml.feed.batches import Processor, text_batch
 from ml.feed.encoded import Encoded, EncodedExamples
+from ml.feed.texts import Texts
 from ml.recipe import Stage
 from pipelines.errors import DataRefused
-from pipelines.figures.templates import PLACEHOLDERS, Template
+from pipelines.figures.templates import PLACEHOLDERS
 
 AHEAD = 2  # steps whose images are being decoded
 
@@ -49,7 +50,7 @@ class Decoding:
 
     examples: EncodedExamples
     stage: Stage
-    template: Template
+    texts: Texts
     processor: Processor
     decoders: Executor
     seed: int
@@ -90,10 +91,9 @@ class Decoding:
             images.append(self.decoders.submit(self._decode, encoded, i, content, into))
         names = PLACEHOLDERS[self.stage.data]
         fields = [dict(zip(names, encoded.texts[i], strict=True)) for i in cut]
-        tokens = self.decoders.submit(
-            tokens_of, self.template, fields, self.processor, self.stage.max_tokens
-        )
-        return _Begun([encoded.example_ids[i] for i in cut], tokens, pixels, has_image, images)
+        example_ids = [encoded.example_ids[i] for i in cut]
+        tokens = self.decoders.submit(self.texts.tokens, example_ids, fields)
+        return _Begun(example_ids, tokens, pixels, has_image, images)
 
     def _decode(self, encoded: Encoded, i: int, content: memoryview, into: Tensor) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from transformers import AutoTokenizer
 from ml import recipe
 from ml.models.folders import located
 from pipelines.errors import DataRefused, UsageError
+from pipelines.figures.tokenizers import load_tokenizer, tokenizer_sha256
 from udfs.images.decode import Rejected, decode
 
 
@@ -25,10 +27,14 @@ class UnreadableImage(DataRefused):
 
 
 class Processor:
-    """`tokenizer` is transformers' fast tokenizer; `pad_id` and `eos_id` are its ids."""
+    """`tokenizer` is transformers' fast tokenizer; `pad_id` and `eos_id` are its ids.
 
-    def __init__(self, tokenizer: Any, encoder: recipe.Encoder) -> None:
+    `folder` is where it was read from.
+    """
+
+    def __init__(self, tokenizer: Any, encoder: recipe.Encoder, folder: Path) -> None:
         self.tokenizer = tokenizer
+        self._folder = folder
         if tokenizer.eos_token_id is None:
             raise UsageError("llm: its tokenizer has no token that ends a text (eos_token)")
         self.eos_id: int = tokenizer.eos_token_id
@@ -38,6 +44,20 @@ class Processor:
         std = torch.tensor(encoder.std).view(3, 1, 1)
         self._factor = 1 / (255 * std)
         self._offset = -torch.tensor(encoder.mean).view(3, 1, 1) / std
+
+    def tokenizer_sha256(self) -> str | None:
+        """The tokenizer's name in gold.token_ids; None where ids there may be others than its own.
+
+        That is where transformers has made another tokenizer of the files than the tokenizers
+        library does, or made one of a GGUF file.
+        """
+        if not (self._folder / "tokenizer.json").is_file():
+            return None
+        mine = self.tokenizer.backend_tokenizer
+        mine.no_truncation()
+        mine.no_padding()
+        same = mine.to_str() == load_tokenizer(self._folder).to_str()
+        return tokenizer_sha256(self._folder) if same else None
 
     def image(self, content: bytes) -> Tensor:
         """What `draw` makes of an image file, float32 [3, S, S]."""
@@ -79,4 +99,4 @@ def processor_of(model: recipe.Model) -> Processor:
         raise UsageError(f"llm.path: {folder} holds no tokenizer: {e}") from e
     if not tokenizer.is_fast:
         raise UsageError(f"llm.path: {folder} holds no fast tokenizer (tokenizer.json)")
-    return Processor(tokenizer, model.encoder)
+    return Processor(tokenizer, model.encoder, folder)

@@ -26,6 +26,7 @@ from pipelines.errors import DataRefused, UsageError
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _METRICS = "metrics.jsonl"
+TOKEN_IDS = "token_ids"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Source:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What is trained from what. `tables` are by the stages' kind of data, captions or vqa.
+    """What is trained from what. `tables` are by the stages' kind of data, captions or vqa, and
+    TOKEN_IDS where the lake has ids that save tokenising.
 
     `attempt` counts the starts before this one. `versions` are of the code and its libraries.
     `pause_at`: the share of the last stage's steps after which it pauses, with a checkpoint and a

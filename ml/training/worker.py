@@ -26,7 +26,7 @@ import torch
 import transformers
 from torch import distributed as dist
 
-from ml.feed import VALIDATION, Feed, open_table
+from ml.feed import VALIDATION, Feed, PinnedTable, TokenIds, open_table, read_token_ids
 from ml.memory.counts import counts_of
 from ml.models import processor_of
 from ml.models.artefact import save_artefact
@@ -37,7 +37,7 @@ from ml.training.checkpoints import Checkpointer, CheckpointFailed, latest, load
 from ml.training.engine import close_engine, config_of, join_ranks, open_engine
 from ml.training.loop import NotFinite, Position, mean_loss, train
 from ml.training.metrics import Reporter, StepRow, peak_flops
-from ml.training.runs import Ended, RunFolder
+from ml.training.runs import TOKEN_IDS, Ended, RunFolder
 from ml.training.weights import model_of_stage, trained_model
 from pipelines.errors import (
     EXIT_DONE,
@@ -74,14 +74,30 @@ class Worker:
         join_ranks()
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.processor = processor_of(self.recipe.model)
-        cache = Path(self.run.feed_cache) if self.run.feed_cache else None
-        self.tables = {
-            kind: open_table(source.path, source.version, cache_dir=cache)
-            for kind, source in self.run.tables.items()
-        }
+        self.tables = {kind: self.opened(kind) for kind in self.run.tables if kind != TOKEN_IDS}
         self.reporter: Reporter | None = None
         if self.rank == 0:
             self.reporter = Reporter(folder, tensorboard=self.run.tensorboard)
+        self.token_ids = self.known_token_ids()
+
+    def opened(self, kind: str) -> PinnedTable:
+        source, cache = self.run.tables[kind], self.run.feed_cache
+        return open_table(source.path, source.version, cache_dir=Path(cache) if cache else None)
+
+    def known_token_ids(self) -> TokenIds | None:
+        """Token ids that the lake has by the model's tokenizer; they change no number."""
+        if TOKEN_IDS not in self.run.tables:
+            return None
+        sha256 = self.processor.tokenizer_sha256()
+        if sha256 is None:
+            return None
+        try:
+            known = read_token_ids(self.opened(TOKEN_IDS), sha256)
+        except UsageError as e:
+            self.say(f"texts are tokenised, for their ids cannot be had: {e}")
+            return None
+        self.say(f"token ids of {len(known):,} texts are known")
+        return known
 
     def train(self) -> None:
         """Go through the stages that are left, and leave the model.
@@ -119,6 +135,7 @@ class Worker:
             seed=self.recipe.seed + number,
             rank=self.rank,
             world=self.world,
+            token_ids=self.token_ids,
         )
         feed = feed_of(start=position.examples)
         # Made once: it looks through the table for its rows, and finds out now if there are none.

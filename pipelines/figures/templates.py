@@ -29,6 +29,12 @@ class Template:
         """Prompt and answer, made of the fields that their placeholders name."""
         return self.prompt.format_map(fields), self.answer.format_map(fields)
 
+    @property
+    def one_prompt(self) -> str | None:
+        """The prompt where it is the same for all examples: where it has no placeholder."""
+        is_one = all(name is None for _, name, _, _ in Formatter().parse(self.prompt))
+        return self.prompt.format() if is_one else None
+
 
 def built_in_templates() -> dict[tuple[str, str], Template]:
     """Those of `prompts.toml`, by kind and name."""

@@ -25,6 +25,7 @@ from jobs.lake import Lake
 from jobs.prepare_captions import STAGES
 from jobs.run import EXIT_DONE, EXIT_USAGE, Run
 from pipelines.errors import DataRefused
+from pipelines.figures.tokenizers import tokenizer_sha256
 from schemas import (
     FIGURE_GROUPS,
     FIGURE_IMAGES,
@@ -259,6 +260,7 @@ def test_anew_under_other_rules_replaces_every_image_and_no_split(
         (("--portion", "0"), "--portion 0: must be 1 or more"),
         (("--shares", "0.5,0.6,0"), "are no shares"),
         (("--tokenizer", "nowhere"), "has no tokenizer.json"),
+        (("--vqa-template", "shot"), "unknown template 'shot'; did you mean short?"),
     ],
 )
 def test_wrong_arguments(
@@ -286,7 +288,7 @@ def test_token_ids_of_both_training_tables_beside_those_of_another_tokenizer(
         made.pre_tokenizer = Whitespace()
         (tmp_path / name).mkdir()
         made.save(str(tmp_path / name / "tokenizer.json"))
-        write_token_ids(run, tmp_path / name)
+        write_token_ids(run, tmp_path / name, "question_answer")
     ids = lake.read(TOKEN_IDS)
     examples = lake.read(VLM_EXAMPLES).count() + lake.read(VQA_EXAMPLES).count()
     counts = ids.groupBy("tokenizer_sha256").count().collect()
@@ -294,8 +296,13 @@ def test_token_ids_of_both_training_tables_beside_those_of_another_tokenizer(
     asked = lake.read(VQA_EXAMPLES).select("example_id").join(ids, "example_id")
     assert asked.where("ids[0] <> 1").isEmpty()  # each text begins with "Question"
     version = lake.version(TOKEN_IDS)
-    write_token_ids(run, tmp_path / "few")
+    write_token_ids(run, tmp_path / "few", "question_answer")
     assert lake.version(TOKEN_IDS) == version
+
+    write_token_ids(run, tmp_path / "more", "short")  # questions alone have other texts now
+    changed = lake.read(TOKEN_IDS).exceptAll(ids)
+    assert changed.count() == lake.read(VQA_EXAMPLES).count()
+    assert changed.where(F.col("tokenizer_sha256") != tokenizer_sha256(tmp_path / "more")).isEmpty()
 
 
 @pytest.mark.slow

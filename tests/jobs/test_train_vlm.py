@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from transformers import AutoModelForCausalLM
 
+from jobs.figure_stages import write_token_ids
 from jobs.lake import Lake
+from jobs.run import Run
 from jobs.train_vlm import main
 from ml.models.artefact import tensors_in
 from ml.training.runs import RunFolder
@@ -111,13 +114,16 @@ def test_lora_changes_nothing_but_what_has_an_adapter(trained: RunFolder, folder
 
 
 def test_stopped_and_resumed_on_another_world_it_is_as_if_never_stopped(
-    trained: RunFolder, train: Job, examples: Lake, recipe: Path
+    trained: RunFolder, train: Job, examples: Lake, recipe: Path, folder: Path
 ) -> None:
-    folder = RunFolder(Path(examples.root) / ".runs" / "stopped")
+    """With token ids of the lake, too, which the other run did without."""
+    of_lake = Run("test", Namespace(lake=examples.root, run_id="test"), examples.spark)
+    write_token_ids(of_lake, folder / "bloom", "question_answer")
+    stopped = RunFolder(Path(examples.root) / ".runs" / "stopped")
     told = threading.Event()
 
     def stop() -> None:
-        while not folder.metrics()[0] and not told.wait(0.005):
+        while not stopped.metrics()[0] and not told.wait(0.005):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -131,10 +137,11 @@ def test_stopped_and_resumed_on_another_world_it_is_as_if_never_stopped(
         told.set()
         stopper.join()
     assert (code, line["error"]) == (1, "interrupted")
-    rows, _ = folder.metrics()
+    rows, _ = stopped.metrics()
     assert 0 < len(rows) < 2 * STEPS
     code, line, _ = train("--resume", "stopped", "--num-processes", "1")
     assert code == 0, line
+    assert line["tables_in"]["gold.token_ids"] == 1
     expected, found = curve(examples, DONE), curve(examples, "stopped")
     assert found.keys() == expected.keys()
     for step, row in expected.items():

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ml.batch import IGNORED, Batch
 from ml.feed import Feed, PinnedTable, Step, open_table
-from ml.feed.batches import tokens_of
+from ml.feed.texts import Texts
 from ml.recipe import Data, Stage
 from pipelines.errors import DataRefused, UsageError
 from pipelines.figures.templates import Template
@@ -191,7 +191,7 @@ def test_what_is_too_long_is_cut(
     question: str, answer: str, prompt: bytes, learnt: list[int]
 ) -> None:
     fields = {"question": question, "answer": answer}
-    ((ids, asked),) = tokens_of(PLAIN, [fields], _Processor(), 8)
+    ((ids, asked),) = Texts(PLAIN, _Processor(), 8).tokens([1], [fields])
     assert ids[:asked] == (list(prompt) or [257])
     assert ids[asked:] == learnt
 

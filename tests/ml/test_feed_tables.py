@@ -181,7 +181,9 @@ def test_real_images_become_batches(shared_data: Path, tmp_path: Path) -> None:
         "split": ["train"] * len(ids),
     }
     write_deltalake(str(tmp_path / "t"), pa.table(rows))
-    processor = Processor(tiny_tokenizer(tmp_path / "llm"), Encoder(kind="cnn", image_px=64))
+    processor = Processor(
+        tiny_tokenizer(tmp_path / "llm"), Encoder(kind="cnn", image_px=64), tmp_path / "llm"
+    )
     stage = Stage.model_validate(
         {
             "name": "align",

@@ -10,7 +10,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from pipelines.errors import UsageError
-from pipelines.figures.token_ids import token_ids_of, tokenizer_sha256
+from pipelines.figures.token_ids import token_ids_of
+from pipelines.figures.tokenizers import tokenizer_sha256
 from schemas import TOKEN_IDS
 from schemas.frames import frame_of
 
@@ -45,14 +46,19 @@ def tokenizer_dir(tmp_path: Path) -> Path:
 
 
 def test_ids_give_the_text_back(spark: SparkSession, tokenizer_dir: Path) -> None:
-    texts = frame_of(spark, list(enumerate(TEXTS)), "example_id bigint, text string")
+    # Prompts are other texts, in turn: what is theirs comes first.
+    prompts = [*TEXTS[1:], TEXTS[0]]
+    pairs = list(zip(range(len(TEXTS)), prompts, TEXTS, strict=True))
+    texts = frame_of(spark, pairs, "example_id bigint, prompt string, answer string")
     found = token_ids_of(texts, tokenizer_dir).orderBy("example_id")
     assert found.columns == [c.name for c in TOKEN_IDS.columns]
     rows = found.collect()
     bpe = tokenizers.Tokenizer.from_file(str(tokenizer_dir / "tokenizer.json"))
-    assert [bpe.decode(r.ids, skip_special_tokens=False) for r in rows] == TEXTS  # whole, unpadded
+    apart = [(r.ids[: r.prompt_tokens], r.ids[r.prompt_tokens :]) for r in rows]
+    told = [tuple(bpe.decode(ids, skip_special_tokens=False) for ids in both) for both in apart]
+    assert told == list(zip(prompts, TEXTS, strict=True))  # whole, unpadded
     assert [r.example_id for r in rows] == list(range(len(TEXTS)))
-    hashes = texts.orderBy("example_id").select(F.xxhash64("text")).collect()
+    hashes = texts.orderBy("example_id").select(F.xxhash64("prompt", "answer")).collect()
     assert [r.text_hash for r in rows] == [h[0] for h in hashes]
     assert {r.tokenizer_sha256 for r in rows} == {tokenizer_sha256(tokenizer_dir)}
 
@@ -71,7 +77,7 @@ def test_the_hash_is_of_names_and_bytes(tokenizer_dir: Path) -> None:
 
 
 def test_folders_that_hold_no_tokenizer(spark: SparkSession, tmp_path: Path) -> None:
-    texts = frame_of(spark, [(1, "CT")], "example_id bigint, text string")
+    texts = frame_of(spark, [(1, "", "CT")], "example_id bigint, prompt string, answer string")
     with pytest.raises(UsageError, match=r"no tokenizer\.json"):
         token_ids_of(texts, tmp_path)
     (tmp_path / "tokenizer.json").write_text('{"model": "none"}')
