@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.made_bloom import LAYERS, made_bloom, next_token_loss, weights_and_vectors
 from ml.memory.activations import LiveBytes
 from ml.memory.counts import counts_of
 from ml.memory.footprint import Devices, Setup, StagePlan
@@ -37,7 +38,7 @@ from ml.memory.subject import Subject, switch_checkpointing
 ROOT = Path(__file__).resolve().parents[1]
 MICRO_BATCH, TOKENS = 4, 64
 FEW_TOKENS = 8  # of one example: gradients are more than activations
-VOCABULARY, HIDDEN, LAYERS = 4096, 256, 8
+VOCABULARY, HIDDEN = 4096, 256
 _LINEAR = nn.functional.linear
 
 
@@ -199,7 +200,7 @@ def _measured(case: Case) -> Bytes:
         config["bf16"] = {"enabled": True}
     if case.offload:
         config["zero_optimization"]["offload_optimizer"] = {"device": "cpu"}
-    optimizer = _adam([{"params": group} for group in _groups(model)], case)
+    optimizer = _adam([{"params": group} for group in weights_and_vectors(model)], case)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
     _passes(engine, case)
     engine.step()
@@ -273,19 +274,10 @@ def _passes(engine: Any, case: Case) -> None:
 def _model(case: Case, device: str) -> nn.Module:
     """A Bloom of 7 million parameters; of 105 million for a GPU."""
     from peft import LoraConfig, inject_adapter_in_model
-    from transformers import BloomConfig, BloomForCausalLM
 
     torch.manual_seed(0)
     with torch.device(device):
-        model: nn.Module = BloomForCausalLM(
-            BloomConfig(
-                vocab_size=VOCABULARY,
-                hidden_size=case.hidden,
-                n_layer=LAYERS,
-                n_head=8,
-                use_cache=False,
-            )
-        )
+        model = made_bloom(VOCABULARY, case.hidden)
         if case.tuning == "half":
             for name, parameter in model.named_parameters():
                 parameter.requires_grad = any(f".h.{i}." in name for i in range(0, LAYERS, 2))
@@ -299,15 +291,7 @@ def _model(case: Case, device: str) -> nn.Module:
 def _loss(model: nn.Module, micro_batch: int, tokens: int) -> Tensor:
     device = next(model.parameters()).device
     ids = torch.ones(micro_batch, tokens, dtype=torch.int64, device=device)
-    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
-    return nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten())
-
-
-def _groups(model: nn.Module) -> list[list[nn.Parameter]]:
-    """Trained weights and vectors apart, as training has them for weight decay."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    by_kind = [[p for p in trained if (p.dim() < 2) is vectors] for vectors in (False, True)]
-    return [group for group in by_kind if group]
+    return next_token_loss(model, ids)
 
 
 def _subject(case: Case) -> Subject:
@@ -317,7 +301,7 @@ def _subject(case: Case) -> Subject:
         precision=case.precision,
         vocabulary=VOCABULARY,
         loss=lambda model, micro_batch: _loss(model, micro_batch, case.tokens),
-        groups=_groups(model),
+        groups=weights_and_vectors(model),
         checkpointing=switch_checkpointing,
     )
 

@@ -25,11 +25,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from benchmarks.made_bloom import made_bloom, next_token_loss, weights_and_vectors
 from benchmarks.report import RESULTS, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTENDERS = ("ddp", "zero-0", "zero-1", "zero-2", "zero-3")
-VOCABULARY, HIDDEN, LAYERS = 8192, 512, 8
+VOCABULARY, HIDDEN = 8192, 512
 MICRO_BATCH, WARM_UP = 4, 3
 
 
@@ -86,7 +87,7 @@ def rank_program() -> None:
     join_ranks()
     rank = dist.get_rank()
     torch.manual_seed(0)
-    model = _model()
+    model = made_bloom(VOCABULARY, HIDDEN)
     random = torch.Generator().manual_seed(rank)
     ids = torch.randint(0, VOCABULARY, (MICRO_BATCH, asked["tokens"]), generator=random)
     prepare = _ddp if asked["contender"] == "ddp" else _zero
@@ -105,29 +106,8 @@ def rank_program() -> None:
         Path(asked["folder"], "told.json").write_text(json.dumps(told))
 
 
-def _model() -> Any:
-    from transformers import BloomConfig, BloomForCausalLM
-
-    config = BloomConfig(
-        vocab_size=VOCABULARY, hidden_size=HIDDEN, n_layer=LAYERS, n_head=8, use_cache=False
-    )
-    return BloomForCausalLM(config).train()
-
-
 def _groups(model: Any) -> list[dict[str, Any]]:
-    """Weights and vectors apart, as training has them for weight decay."""
-    parameters = list(model.parameters())
-    return [
-        {"params": [p for p in parameters if (p.dim() < 2) is vectors], "name": "llm", "lr": 1e-4}
-        for vectors in (False, True)
-    ]
-
-
-def _loss(model: Any, ids: Any) -> Any:
-    from torch.nn import functional
-
-    logits = model(input_ids=ids).logits[:, :-1]
-    return functional.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
+    return [{"params": group, "name": "llm", "lr": 1e-4} for group in weights_and_vectors(model)]
 
 
 def _ddp(model: Any, ids: Any, asked: dict[str, Any]) -> Callable[[], float]:
@@ -141,7 +121,7 @@ def _ddp(model: Any, ids: Any, asked: dict[str, Any]) -> Callable[[], float]:
 
     def step() -> float:
         with torch.autocast(device.type, torch.bfloat16) if autocast else nullcontext():
-            loss = _loss(wrapped, ids)
+            loss = next_token_loss(wrapped, ids)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(wrapped.parameters(), 1.0)
         optimizer.step()
@@ -172,7 +152,7 @@ def _zero(model: Any, ids: Any, asked: dict[str, Any]) -> Callable[[], float]:
     ids = ids.to(engine.device)
 
     def step() -> float:
-        loss = _loss(engine, ids)
+        loss = next_token_loss(engine, ids)
         # A mean already: a rank's label tokens are those of the global batch over the ranks.
         backward(engine, loss, label_tokens=asked["processes"], is_last=True)
         take_step(engine)

@@ -132,9 +132,4 @@ class Examples:
 
     def _read_group(self, group: int) -> _Columns:
         file, in_file = self._index.groups[group]
-        if self._columns == ("image",):
-            slices = self._table.slices(file, in_file, "image")
-            if slices is not None:
-                return (Column(slices),)
-        read = self._table.read_group(file, in_file, self._columns)
-        return tuple(Column(read[name]) for name in self._columns)
+        return tuple(map(Column, self._table.columns(file, in_file, self._columns)))

@@ -84,7 +84,7 @@ class Store:
         """A column of a row group as parts of a mapped file; None where only `read_group` can."""
         if self._local is None:
             return None
-        with pa.memory_map(str(self._local / path)) as file:
+        with self._open(path) as file:
             return mapped_values(file, self.footer(path), group, column)
 
     def _open(self, path: str) -> pa.NativeFile:

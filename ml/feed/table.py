@@ -86,10 +86,26 @@ class PinnedTable:
                 }
             )
 
-    def slices(self, number: int, group: int, column: str) -> Slices | None:
-        """Large values of a column where they lie in the file, or None; raises as `read_group`."""
+    def columns(
+        self, number: int, group: int, names: Sequence[str]
+    ) -> tuple[pa.ChunkedArray | Slices, ...]:
+        """The same column by column; bytes where they lie in the file, if they can be taken there.
+
+        Raises as `read_group`.
+        """
+        self.check_columns(names)
+        found: dict[str, pa.ChunkedArray | Slices] = {}
         with self._reading(number):
-            return self.store.slices(self.files[number].path, group, column)
+            for name in names:
+                if pa.types.is_large_binary(self.schema.field(name).type):
+                    slices = self.store.slices(self.files[number].path, group, name)
+                    if slices is not None:
+                        found[name] = slices
+        rest = [name for name in names if name not in found]
+        if rest:
+            read = self.read_group(number, group, rest)
+            found |= {name: read[name] for name in rest}
+        return tuple(found[name] for name in names)
 
     def check_columns(self, columns: Sequence[str]) -> None:
         """Raises UsageError that names the columns which the table lacks."""

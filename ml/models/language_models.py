@@ -29,7 +29,7 @@ from ml.models.folders import located
 from pipelines.errors import UsageError
 
 _LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
-_SHORT_KEYS = 128
+_SHORT_KEYS = 128  # up to so many torch's fused attention is the slower one, see `_attention`
 _SCALES_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
