@@ -16,9 +16,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas  # noqa: F401  (pyarrow would at first use: imports are not timed, the peers' neither)
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks.feed_pass import (
@@ -27,35 +27,31 @@ from benchmarks.feed_pass import (
     SIDE_PX,
     Batches,
     in_batches,
-    normalised,
+    picture,
     pixels,
-    resized,
     timed_pass,
 )
-from ml.feed import Feed, open_table
+from ml.feed import Feed, open_table, read_token_ids
 from ml.feed.encoded import EncodedExamples
 from ml.feed.examples import Column
 from ml.feed.index import index_of
 from ml.recipe import Data, Stage
+from pipelines.figures.tokenizers import tokenizer_sha256
+
+TOKENIZER = "tokenizer"
+"""The folder beside the lake that has the tokenizer of its token ids."""
 
 
 class _Processor:
     """The peers' way from an image to pixels, and a real tokenizer."""
 
-    def __init__(self, texts: list[str]) -> None:
-        bpe = Tokenizer(models.BPE())
-        bpe.pre_tokenizer = pre_tokenizers.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=400, special_tokens=["</s>"], show_progress=False,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        )  # fmt: skip
-        bpe.train_from_iterator(texts, trainer)
-        self.tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="</s>")
+    def __init__(self, folder: Path) -> None:
+        self.tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(folder)
         self.pad_id = self.eos_id = 0
         self.image_px = SIDE_PX
 
     def draw(self, content: bytes, into: torch.Tensor) -> None:
-        normalised(into.copy_(resized(content)))
+        into.permute(1, 2, 0).numpy()[:] = np.asarray(picture(content))
 
 
 def encoded(table: Path) -> Batches:
@@ -79,7 +75,7 @@ def one_after_another(table: Path) -> Batches:
 
 
 def decoded(table: Path) -> Batches:
-    """One epoch of the whole feed: pixels, token ids, labels."""
+    """One epoch of the whole feed: pixels, token ids that the lake has, labels."""
     stage = Stage.model_validate(
         {
             "name": "pass",
@@ -90,8 +86,17 @@ def decoded(table: Path) -> Batches:
             "micro_batch": BATCH,
         }
     )
-    processor = _Processor(["An image of the chest and its number."])
-    feed = Feed(open_table(table), stage=stage, data=Data(), processor=processor, seed=SEED)
+    tokenizer = table.parents[2] / TOKENIZER
+    feed = Feed(
+        open_table(table),
+        stage=stage,
+        data=Data(),
+        processor=_Processor(tokenizer),
+        seed=SEED,
+        token_ids=read_token_ids(
+            open_table(table.with_name("token_ids")), tokenizer_sha256(tokenizer)
+        ),
+    )
     for step in feed:
         for batch in step.batches:
             yield list(zip(batch.example_ids, batch.pixels, strict=True))

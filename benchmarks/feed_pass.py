@@ -56,30 +56,27 @@ def in_batches(examples: Iterable[tuple[int, Any]]) -> Batches:
 
 
 def pixels(content: Any) -> Any:
-    """An image file as float32 [3, SIDE_PX, SIDE_PX]: decoded, resized, normalised."""
-    return normalised(resized(content).float())
+    """An image file as a tensor of uint8 [SIDE_PX, SIDE_PX, 3].
 
-
-def normalised(made: Any) -> Any:
-    """Pixels from -1 to 1, in place."""
-    return made.mul_(1 / 127.5).sub_(1)
-
-
-def resized(content: Any) -> Any:
-    """An image file as uint8 [3, SIDE_PX, SIDE_PX]."""
+    Floats are made of it where the model is, on a GPU as a rule.
+    """
     import numpy as np
-    import simplejpeg
     import torch
+
+    return torch.from_numpy(np.array(picture(content)))
+
+
+def picture(content: Any) -> Any:
+    """An image file as an image of Pillow's, SIDE_PX wide and high."""
+    import simplejpeg
     from PIL import Image
 
     try:
-        picture = Image.fromarray(
-            simplejpeg.decode_jpeg(content, min_height=SIDE_PX, min_width=SIDE_PX)
-        )
+        decoded = simplejpeg.decode_jpeg(content, min_height=SIDE_PX, min_width=SIDE_PX)
+        whole = Image.fromarray(decoded)
     except ValueError:  # PNG, of which some corpora have a few
-        picture = Image.open(io.BytesIO(content)).convert("RGB")
-    picture = picture.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+        whole = Image.open(io.BytesIO(content)).convert("RGB")
+    return whole.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)
 
 
 def _cpu_s() -> float:

@@ -9,10 +9,10 @@ formats of it, in the same order; what that takes is a column of its own. They n
 `--peers-python`, an interpreter with mosaicml-streaming, webdataset, datasets, torch, pillow,
 simplejpeg and pyarrow.
 
-Each contender goes through all examples once in a process of its own, from opening to the last;
-rounds are interleaved after one of warm-up, so files are in the page cache; the tables have
-medians. Encoded: images as bytes, one process. Decoded: 224 px tensors, by threads or processes on
-all cores.
+The feed finds its token ids in the lake; the peers have images alone. Each contender goes through
+all examples once in a process of its own, from opening to the last; rounds are interleaved after
+one of warm-up, so files are in the page cache; the tables have medians. Encoded: images as bytes,
+one process. Decoded: 224 px tensors of bytes, by threads or processes on all cores.
 
 How well the order is shuffled is counted over examples by their place in the table, from 0 to 1:
 the correlation of place and turn, the mean distance of neighbours, and in how many of 16 equal
@@ -37,12 +37,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
+from benchmarks.feed_contenders import TOKENIZER
 from benchmarks.feed_pass import BATCH
 from benchmarks.report import RESULTS, write_json
 from jobs.lake import Lake
 from jobs.session import open_session
-from schemas import VLM_EXAMPLES
+from pipelines.figures.token_ids import token_ids_of
+from schemas import TOKEN_IDS, VLM_EXAMPLES
 from udfs.images.parts import Rules, parts_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -122,9 +126,24 @@ def write_examples(images: Path, folder: Path, copies: int) -> tuple[int, float]
     lake = Lake(spark, str(folder / "lake"))
     lake.check_root()
     lake.append(VLM_EXAMPLES, rows)
+    write_tokenizer(folder / TOKENIZER)
+    texts = rows.selectExpr("example_id", "'' AS prompt", "text AS answer")
+    lake.append(TOKEN_IDS, token_ids_of(texts, folder / TOKENIZER))
     spark.stop()
     made.unlink()
     return count, sum(map(len, contents)) / count
+
+
+def write_tokenizer(folder: Path) -> None:
+    """A byte-level tokenizer of few words."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["</s>"], show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )  # fmt: skip
+    bpe.train_from_iterator(["An image of the chest and its number."], trainer)
+    PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="</s>").save_pretrained(folder)
 
 
 def measured(

@@ -15,11 +15,12 @@ IGNORED = -100
 class Batch:
     """B examples of at most L tokens, padded on the right; labels are not shifted.
 
-    An example without an image has pixels of zero and `has_image` False.
+    Pixels are bytes, as images have them: the model makes floats of them, where it runs. Floats are
+    taken as made already. An example without an image has pixels of zero and `has_image` False.
     """
 
     example_ids: tuple[int, ...]
-    pixels: Tensor  # float32 [B, 3, side, side]
+    pixels: Tensor  # uint8, or float32, [B, 3, side, side]
     has_image: Tensor  # bool [B]
     input_ids: Tensor  # int64 [B, L]
     attention_mask: Tensor  # bool [B, L]
@@ -45,3 +46,8 @@ class Batch:
             attention_mask=self.attention_mask.to(device, non_blocking=True),
             labels=self.labels.to(device, non_blocking=True),
         )
+
+
+def empty_pixels(count: int, side: int) -> Tensor:
+    """Room for images, uint8 [count, 3, side, side], which lie in memory as decoders write them."""
+    return torch.empty((count, side, side, 3), dtype=torch.uint8).permute(0, 3, 1, 2)

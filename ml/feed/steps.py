@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ml.batch import Batch
+from ml.batch import Batch, empty_pixels
 from ml.feed.batches import Processor, text_batch
 from ml.feed.encoded import Encoded, EncodedExamples
 from ml.feed.texts import Texts
@@ -76,7 +76,7 @@ class Decoding:
 
     def _begin_batch(self, encoded: Encoded, cut: list[int]) -> _Begun:
         side = self.processor.image_px
-        pixels = torch.empty((max(len(cut), 1), 3, side, side))
+        pixels = empty_pixels(max(len(cut), 1), side)
         has_image = torch.zeros(len(pixels), dtype=torch.bool)
         images = []
         if not cut:

@@ -107,7 +107,7 @@ def _planned(recipe: Recipe, stage: Stage, devices: Devices) -> StagePlan:
 
     lora = stage.model_copy(update={"train": stage.train.model_copy(update={"llm": "lora"})})
     rank_batch = max(stage.global_batch // devices.ranks, stage.micro_batch)
-    pixels = 3 * recipe.model.encoder.image_px**2 * 4
+    pixels = 3 * recipe.model.encoder.image_px**2
     return StagePlan(
         stage.name,
         lambda with_lora: subject_of(recipe, lora if with_lora else stage),

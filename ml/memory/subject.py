@@ -137,7 +137,7 @@ def subject_of(recipe: Recipe, stage: Stage) -> Subject:
         ids = torch.zeros(micro_batch, stage.max_tokens, dtype=torch.int64)
         batch = Batch(
             example_ids=(0,) * micro_batch,
-            pixels=torch.zeros(micro_batch, 3, side, side),
+            pixels=torch.zeros(micro_batch, 3, side, side, dtype=torch.uint8),
             has_image=torch.ones(micro_batch, dtype=torch.bool),
             input_ids=ids,
             attention_mask=torch.ones_like(ids, dtype=torch.bool),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from ml import recipe
+from ml.batch import empty_pixels
 from ml.models.folders import located
 from pipelines.errors import DataRefused, UsageError
 from pipelines.figures.tokenizers import load_tokenizer, tokenizer_sha256
@@ -41,9 +43,6 @@ class Processor:
         pad = tokenizer.pad_token_id
         self.pad_id: int = self.eos_id if pad is None else pad
         self.image_px = encoder.image_px
-        std = torch.tensor(encoder.std).view(3, 1, 1)
-        self._factor = 1 / (255 * std)
-        self._offset = -torch.tensor(encoder.mean).view(3, 1, 1) / std
 
     def tokenizer_sha256(self) -> str | None:
         """The tokenizer's name in gold.token_ids; None where ids there may be others than its own.
@@ -60,13 +59,13 @@ class Processor:
         return tokenizer_sha256(self._folder) if same else None
 
     def image(self, content: bytes) -> Tensor:
-        """What `draw` makes of an image file, float32 [3, S, S]."""
-        made = torch.empty((3, self.image_px, self.image_px))
+        """What `draw` makes of an image file, uint8 [3, S, S]."""
+        (made,) = empty_pixels(1, self.image_px)
         self.draw(content, made)
         return made
 
     def draw(self, content: bytes, into: Tensor) -> None:
-        """An image file as normalised pixels, into float32 [3, S, S].
+        """An image file as pixels, into uint8 [3, S, S].
 
         The longest side becomes S, smaller or larger (bicubic), and the rest is black, half on
         each side: nothing is cut off, and nothing is distorted. Raises UnreadableImage.
@@ -75,16 +74,30 @@ class Processor:
             picture = decode(content, enough_px=self.image_px)
         except Rejected as e:
             raise UnreadableImage(content, e.reason) from e
-        image = Image.fromarray(np.ascontiguousarray(picture.pixels)).convert("RGB")
+        image = Image.fromarray(np.ascontiguousarray(picture.pixels))
+        if image.mode != "RGB":
+            image = image.convert("RGB")
         scale = self.image_px / max(image.size)
         width, height = (max(1, round(side * scale)) for side in image.size)
         if (width, height) != image.size:
             image = image.resize((width, height), Image.Resampling.BICUBIC)
-        square = np.zeros((self.image_px, self.image_px, 3), np.uint8)
+        square = into.permute(1, 2, 0).numpy()
         top, left = (self.image_px - height) // 2, (self.image_px - width) // 2
-        square[top : top + height, left : left + width] = np.asarray(image)
-        pixels = torch.from_numpy(square).permute(2, 0, 1)
-        into.copy_(pixels).mul_(self._factor).add_(self._offset)
+        bottom, right = top + height, left + width
+        square[:top] = square[bottom:] = 0
+        square[top:bottom, :left] = square[top:bottom, right:] = 0
+        square[top:bottom, left:right] = np.asarray(image)
+
+
+def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Pixels [B, 3, S, S] of bytes as the floats that an encoder takes; floats are that already."""
+    if pixels.dtype != torch.uint8:
+        return pixels
+    made = pixels.to(torch.float32, memory_format=torch.contiguous_format)
+    # Numbers, no tensors: these would be cast with the model's weights, or copied in each step.
+    for channel, center, width in zip(made.unbind(1), mean, std, strict=True):
+        channel.mul_(1 / (255 * width)).sub_(center / width)
+    return made
 
 
 def processor_of(model: recipe.Model) -> Processor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,7 +28,7 @@ from ml.models.language_models import (
     positions,
     run_layers,
 )
-from ml.models.processor import processor_of
+from ml.models.processor import normalised, processor_of
 from pipelines.errors import UsageError
 
 
@@ -60,6 +60,8 @@ class VisionLanguageModel(nn.Module):
         enter_layer: int = 0,
         eos_id: int = -1,
         seed: int = 0,
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.5, 0.5, 0.5),
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -68,6 +70,7 @@ class VisionLanguageModel(nn.Module):
         self.enter_layer = enter_layer
         self.eos_id = eos_id
         self.seed = seed
+        self.mean, self.std = mean, std
         self._checkpointed = False
         self._features_kept: KeptOutputs | None = None
         self._texts_kept: KeptOutputs | None = None
@@ -157,7 +160,6 @@ class VisionLanguageModel(nn.Module):
 
     def _features(self, pixels: Tensor) -> Tensor:
         """What the fusion reads: of image tokens the tokens themselves, else features."""
-        pixels = pixels.to(next(self.encoder.parameters()).dtype)
         if self._features_kept is not None:  # in training too, an encoder that is frozen is as is
             keys = [key_of(image) for image in pixels]
             rows = self._features_kept.of(
@@ -170,7 +172,8 @@ class VisionLanguageModel(nn.Module):
 
     def _encoded(self, pixels: Tensor) -> Tensor:
         with torch.set_grad_enabled(torch.is_grad_enabled() and _is_trained(self.encoder)):
-            encoded: Tensor = self.encoder(pixels)
+            images = normalised(pixels, self.mean, self.std)
+            encoded: Tensor = self.encoder(images.to(next(self.encoder.parameters()).dtype))
             return encoded
 
     def _text_states(
@@ -323,5 +326,7 @@ def assembled(
         enter_layer=enter,
         eos_id=-1 if device == "meta" else processor_of(model).eos_id,
         seed=seed,
+        mean=model.encoder.mean,
+        std=model.encoder.std,
     )
     return made if device == "meta" else made.to(device)

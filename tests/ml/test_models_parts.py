@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from transformers import (
 from ml import recipe
 from ml.models import build, processor_of
 from ml.models.encoders import build_encoder
+from ml.models.processor import normalised
 from ml.models.tuning import tune
 from pipelines.errors import DataRefused, UsageError
 from tests.ml.test_models_tuning import stage
@@ -309,19 +311,29 @@ def test_an_image_keeps_its_shape_in_a_black_square(tmp_path: Path) -> None:
     wide[:, :20] = (255, 0, 0)
     made = processor.image(png(wide))
     assert made.shape == (3, 32, 32)
-    assert made.dtype == torch.float32
-    assert (made[:, :8] == -1).all()  # black, as (0 - 0.5) / 0.5
-    assert (made[:, 24:] == -1).all()
-    torch.testing.assert_close(made[:, 8:24, 18:], torch.ones(3, 16, 14))  # the white half
-    torch.testing.assert_close(made[:, 8:24, :14].mean((1, 2)), torch.tensor([1.0, -1.0, -1.0]))
+    assert made.dtype == torch.uint8
+    assert (made[:, :8] == 0).all()
+    assert (made[:, 24:] == 0).all()
+    assert (made[:, 8:24, 18:] == 255).all()  # the white half
+    assert (made[0, 8:24, :14] == 255).all()
+    assert (made[1:, 8:24, :14] == 0).all()
 
 
 def test_an_image_is_normalised_by_channel(tmp_path: Path) -> None:
     fields = tiny_model(tmp_path)
     changed = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.25, 0.2)}
     fields = fields.model_copy(update={"encoder": fields.encoder.model_copy(update=changed)})
-    made = processor_of(fields).image(png(np.full((32, 32), 51, np.uint8)))  # gray: 0.2
-    torch.testing.assert_close(made[:, 5, 5], torch.tensor([0.2, 0.0, -0.5]))
+    gray = processor_of(fields).image(png(np.full((32, 32), 51, np.uint8)))[None]  # 0.2
+    made = normalised(gray, fields.encoder.mean, fields.encoder.std)
+    torch.testing.assert_close(made[0, :, 5, 5], torch.tensor([0.2, 0.0, -0.5]))
+    assert normalised(made, fields.encoder.mean, fields.encoder.std) is made
+    assert gray.dtype == torch.uint8  # and as it was
+    assert (gray == 51).all()
+
+    model = build(fields)
+    batch = tiny_batch((5,))
+    by_hand = replace(batch, pixels=made)
+    assert torch.equal(model.logits(replace(batch, pixels=gray)), model.logits(by_hand))
 
 
 def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
