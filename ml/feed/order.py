@@ -2,7 +2,7 @@
 
 Row groups come in random order; some of them at a time, a window, are mixed row by row. That is as
 good as a permutation of all rows where row groups are random samples of the table, as in tables
-that are clustered by a hash; in any other it mixes as many row groups as a window has, 32 of those
+that are clustered by a hash; in any other it mixes as many row groups as a window has, 64 of those
 that prepare_captions writes. A table that fits in one window is permuted as a whole.
 
 Within a chunk of some batches of an epoch examples are put together by length, and the batches of
@@ -21,8 +21,8 @@ import numpy as np
 
 from ml.feed.index import Index
 
-WINDOW_BYTES = 256 << 20
-"""What a process holds of row groups: this, or twice as much where two windows meet."""
+WINDOW_BYTES = 512 << 20
+"""What a process holds of row groups, mapped files apart: this, or twice as much where two meet."""
 LEAST_GROUPS = 4
 """Row groups in a window, however large they are."""
 CHUNK_BATCHES = 16
