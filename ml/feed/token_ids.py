@@ -67,10 +67,12 @@ def read_token_ids(table: PinnedTable, tokenizer_sha256: str) -> TokenIds:
     if not groups:
         none = np.empty(0, np.int64)
         return TokenIds(none, none, none, np.zeros(1, np.int64), none)
-    rows = pa.concat_tables(groups).combine_chunks()
+    rows = pa.concat_tables(groups)
     example_ids = rows["example_id"].to_numpy()
     order = np.argsort(example_ids, kind="stable")
-    ids = rows["ids"].take(pa.array(order)).combine_chunks()
+    # All of them together may be more than offsets of 32 bits can tell.
+    lists = rows["ids"].cast(pa.large_list(pa.int32())).combine_chunks()
+    ids = lists.take(pa.array(order))
     lengths = pc.list_value_length(ids).to_numpy()
     return TokenIds(
         example_ids[order],
