@@ -105,7 +105,7 @@ def write_examples(images: Path, folder: Path, copies: int) -> tuple[int, float]
     known = {
         "example_id": ids,
         "image": pa.array(contents, pa.binary()),
-        "text": pa.array([f"An image of the chest, number {i}." for i in range(count)]),
+        "text": pa.array([f"An image of the chest, number {i:06}." for i in range(count)]),
         "split": pa.array(["train"] * count),
         "group_id": ids,
         "order_key": ids,
