@@ -97,16 +97,9 @@ def _rows_of_file(
 def _rows_of_groups(
     table: PinnedTable, conditions: Mapping[str, Wanted], number: int
 ) -> Iterator[tuple[int, np.ndarray]]:
-    footer = table.footer(number)
-    alive = np.ones(footer.num_rows, bool)
-    alive[table.files[number].deleted] = False  # positions in the file, not in a row group
-    first = 0
-    for group in range(footer.num_row_groups):
-        described = footer.row_group(group)
-        rows = described.num_rows
+    for group, (described, alive) in enumerate(table.row_groups(number)):
         read = table.read_group(number, group, list(conditions))
-        chosen = alive[first : first + rows].copy()
+        chosen = alive.copy()
         for column, wanted in conditions.items():
             chosen &= wanted(read[column]).fill_null(False).to_numpy()
         yield described.total_byte_size, np.flatnonzero(chosen).astype(np.int32)
-        first += rows

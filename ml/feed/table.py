@@ -68,6 +68,20 @@ class PinnedTable:
         with self._reading(number):
             return self.store.footer(self.files[number].path)
 
+    def row_groups(self, number: int) -> Iterator[tuple[pq.RowGroupMetaData, np.ndarray]]:
+        """Of each row group of file `number` what the footer says, and which rows are not deleted.
+
+        Raises UsageError as `footer`.
+        """
+        footer = self.footer(number)
+        alive = np.ones(footer.num_rows, bool)
+        alive[self.files[number].deleted] = False  # positions in the file, not in a row group
+        first = 0
+        for group in range(footer.num_row_groups):
+            described = footer.row_group(group)
+            yield described, alive[first : first + described.num_rows]
+            first += described.num_rows
+
     def read_group(self, number: int, group: int, columns: Sequence[str]) -> pa.Table:
         """Columns of a row group of file `number`; raises UsageError as `footer`.
 

@@ -85,21 +85,14 @@ def read_token_ids(table: PinnedTable, tokenizer_sha256: str) -> TokenIds:
 
 def _read(table: PinnedTable, number: int, tokenizer_sha256: str) -> Iterator[pa.Table]:
     """The tokenizer's rows of a file, by row group."""
-    footer, file = table.footer(number), table.files[number]
-    alive = np.ones(footer.num_rows, bool)
-    alive[file.deleted] = False  # positions in the file, not in a row group
-    first = 0
-    for group in range(footer.num_row_groups):
-        described = footer.row_group(group)
-        rows = slice(first, first + described.num_rows)
-        first = rows.stop
+    for group, (described, alive) in enumerate(table.row_groups(number)):
         if not _may_hold(described, tokenizer_sha256):
             continue
         read = table.read_group(number, group, (*_COLUMNS, _SHA256))
         wanted = pc.and_(
             pc.equal(read[_SHA256], tokenizer_sha256), pc.is_valid(read["prompt_tokens"])
         )
-        yield read.filter(pc.and_(wanted, pa.array(alive[rows]))).select(_COLUMNS)
+        yield read.filter(pc.and_(wanted, pa.array(alive))).select(_COLUMNS)
 
 
 def _may_hold(group: pq.RowGroupMetaData, tokenizer_sha256: str) -> bool:
