@@ -47,7 +47,7 @@ class _Processor:
 
     def __init__(self, folder: Path) -> None:
         self.tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(folder)
-        self.pad_id = self.eos_id = 0
+        self.pad_id, self.eos_id = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
         self.image_px = SIDE_PX
 
     def draw(self, content: bytes, into: torch.Tensor) -> None:

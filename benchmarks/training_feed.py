@@ -37,14 +37,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 from benchmarks.feed_contenders import TOKENIZER
 from benchmarks.feed_pass import BATCH
 from benchmarks.report import RESULTS, write_json
 from jobs.lake import Lake
 from jobs.session import open_session
+from ml.models.made_llm import trained_tokenizer
 from pipelines.figures.token_ids import token_ids_of
 from schemas import TOKEN_IDS, VLM_EXAMPLES
 from udfs.images.parts import Rules, parts_of
@@ -126,24 +125,13 @@ def write_examples(images: Path, folder: Path, copies: int) -> tuple[int, float]
     lake = Lake(spark, str(folder / "lake"))
     lake.check_root()
     lake.append(VLM_EXAMPLES, rows)
-    write_tokenizer(folder / TOKENIZER)
+    words = trained_tokenizer(["An image of the chest and its number."], 400)
+    words.save_pretrained(folder / TOKENIZER)
     texts = rows.selectExpr("example_id", "'' AS prompt", "text AS answer")
     lake.append(TOKEN_IDS, token_ids_of(texts, folder / TOKENIZER))
     spark.stop()
     made.unlink()
     return count, sum(map(len, contents)) / count
-
-
-def write_tokenizer(folder: Path) -> None:
-    """A byte-level tokenizer of few words."""
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=["</s>"], show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )  # fmt: skip
-    bpe.train_from_iterator(["An image of the chest and its number."], trainer)
-    PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="</s>").save_pretrained(folder)
 
 
 def measured(
