@@ -40,7 +40,7 @@ from pyspark.sql import Observation, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.session import open_session
-from pipelines.figures.images import images_of
+from pipelines.figures.images import READ_CONF, images_of
 from udfs.images.parts import Rules, parts_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -152,6 +152,8 @@ def _spark(folder: Path, cores: int) -> Iterator[Contender]:
     spark: SparkSession = open_session("image stage", {"spark.master": f"local[{cores},4]"})
     spark.sparkContext.setLogLevel("ERROR")
     spark.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", "16m")
+    for name, value in READ_CONF.items():
+        spark.conf.set(name, value)
     # A file a task: Parquet files this small would share one.
     spark.conf.set("spark.sql.files.openCostInBytes", str(2**30))
 

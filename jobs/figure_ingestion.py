@@ -27,13 +27,14 @@ from pipelines.figures.delivered.rows import (
     with_records_told_apart,
 )
 from pipelines.figures.formats.delivery import Delivered
+from pipelines.figures.images import READ_CONF
 from schemas import FIGURE_DELIVERIES, FIGURES, QUESTIONS
 from schemas.frames import frame_of
 
 _CONF = {
-    # Rows that are held at once where Parquet is read, and that are written before anything looks
-    # at their size: by default 4096 and 100, which is gigabytes where rows are images.
-    "spark.sql.parquet.columnarReaderBatchSize": "64",
+    **READ_CONF,
+    # Rows that are written before anything looks at their size: by default 100, which may be
+    # gigabytes where rows are images.
     "parquet.page.size.row.check.min": "1",
     "parquet.block.size.row.check.min": "1",
     # Images are small files: many to a task.

@@ -25,6 +25,7 @@ from jobs.session import settings
 from jobs.table_rules import create_under
 from pipelines.errors import UsageError
 from pipelines.figures.examples import decided, examples_of
+from pipelines.figures.images import READ_CONF
 from pipelines.figures.page.html import captions_page
 from pipelines.figures.page.story import Story, Took
 from pipelines.figures.page_data import Tables, story_of
@@ -65,6 +66,7 @@ _DECODE = "decode images"
 # reads few others, and a small delivery still keeps several cores busy.
 _ROW_GROUP_BYTES = 8 << 20
 _CONF = {
+    **READ_CONF,
     "parquet.block.size": str(_ROW_GROUP_BYTES),
     "spark.sql.files.maxPartitionBytes": str(_ROW_GROUP_BYTES),
     # Bytes of images that a Python worker is handed at a time.
