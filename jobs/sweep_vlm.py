@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,7 +105,7 @@ def body(run: Run) -> Mapping[str, Any]:
     return {
         "sweep": sweep.sweep_id,
         "best": alive[0],
-        "validation_loss": _result(best).validation_loss,
+        "validation_loss": _last_step(best)["validation_loss"],
         "folder": str(best.path),
     }
 
@@ -158,7 +158,7 @@ def _train_to(
     run: Run, sweep: Sweep, runs: Path, run_id: str, rung: float, errors: dict[str, str]
 ) -> None:
     """Take a run to a rung; why it did not come there is added to `errors`."""
-    from ml.training.launch import RankFailed
+    from ml.training.rank_failure import RankFailed
 
     folder = RunFolder(runs / run_id)
     training = replace(_training(sweep, run_id), pause_at=rung, feed_cache=feed_cache(run))
@@ -171,10 +171,10 @@ def _train_to(
         log(f"{JOB}: {run_id} failed, and the sweep goes on without it")
 
 
-def _result(folder: RunFolder) -> Result:
-    """Where a run stands."""
+def _last_step(folder: RunFolder) -> Mapping[str, Any]:
+    """The metrics of the step where a run stands."""
     rows, _ = folder.metrics()
-    return Result(folder.path.name, rows[-1]["validation_loss"])
+    return rows[-1]
 
 
 def _decided(run: Run, sweep: Sweep, rung: float) -> list[str] | None:
@@ -192,29 +192,25 @@ def _decide(
     run: Run,
     sweep: Sweep,
     runs: Path,
-    alive: Iterable[str],
+    alive: Sequence[str],
     rung: float,
     errors: Mapping[str, str],
 ) -> list[str]:
     """Record a rung in ml.sweeps; who goes on, the best first."""
-    results = [
-        Result(run_id, None) if run_id in errors else _result(RunFolder(runs / run_id))
-        for run_id in alive
-    ]
+    last = {r: _last_step(RunFolder(runs / r)) for r in alive if r not in errors}
+    results = [Result(r, last[r]["validation_loss"] if r in last else None) for r in alive]
     places = going_on(results, 1.0)
     best = places[:1] if rung == sweep.rungs[-1] else going_on(results, sweep.keep)
     now = datetime.now(UTC)
     rows = []
     for result in results:
-        lost = result.run_id in errors
-        steps, _ = RunFolder(runs / result.run_id).metrics()
         rows.append(
             {
                 "sweep_id": sweep.sweep_id,
                 "run_id": result.run_id,
                 "recipe": sweep.recipes[result.run_id].name,
                 "rung": rung,
-                "step": None if lost else steps[-1]["step"],
+                "step": last[result.run_id]["step"] if result.run_id in last else None,
                 "validation_loss": result.validation_loss,
                 "place": places.index(result.run_id) + 1 if result.run_id in places else None,
                 "goes_on": result.run_id in best,

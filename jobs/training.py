@@ -160,7 +160,8 @@ def train(run: Run, training: TrainingRun, folder: RunFolder) -> None:
 
 
 def _launch(run: Run, training: TrainingRun, folder: RunFolder) -> None:
-    from ml.training.launch import RankFailed, launch
+    from ml.training.launch import launch
+    from ml.training.rank_failure import RankFailed
 
     args = run.args
     carrier = MetricsCarrier(run.lake, training.run_id, folder)

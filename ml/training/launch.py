@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import signal
 import socket
 import sys
 import time
@@ -32,6 +30,7 @@ from pyspark.sql import SparkSession
 
 from ml.training.channel import Address, DriverChannel
 from ml.training.guard import Outcome, guarded
+from ml.training.rank_failure import failure_in, raise_failure, unheard
 from pipelines.errors import UsageError
 
 Mode = Literal["local", "cluster"]
@@ -41,24 +40,9 @@ _SLOTS_WITHIN_S = 30.0
 _SLOTS_AGAIN_WITHIN_S = 600.0
 """A lost executor has been replaced within so long; Spark waits as long for a barrier stage."""
 _LOSSES = ("ExecutorLostFailure", "Python worker exited unexpectedly", "the guard of the ranks")
-_UNHEARD = "a rank failed, and the driver could not be told:"
 _FROM_THE_DRIVER = ("HF_HUB_OFFLINE", "MODELS")
 # A training process has no Spark in it, and no key to one.
 _OF_SPARK = ("SPARK_", "PYSPARK_", "PYTHON_WORKER_FACTORY_")
-
-
-class RankFailed(RuntimeError):
-    """A rank ended with an exit code that is not 0, and the training with it.
-
-    `exit_code` is negative where a signal killed it. `error` is the last traceback that the rank
-    printed, or its last lines.
-    """
-
-    def __init__(self, rank: int, exit_code: int, error: str) -> None:
-        super().__init__(f"rank {rank} {_ending(exit_code)}: {_headline(error)}\n{error}".strip())
-        self.rank = rank
-        self.exit_code = exit_code
-        self.error = error
 
 
 def launch(
@@ -160,7 +144,7 @@ class _Launcher(TorchDistributor):
             try:
                 return raise_failure(self._run_stage(train_object, args, attempt))
             except (Py4JError, PySparkException) as e:
-                if failure := _failure_in(str(e)):
+                if failure := failure_in(str(e)):
                     raise failure from e
                 if attempt + 1 == attempts or not any(loss in str(e) for loss in _LOSSES):
                     raise
@@ -248,7 +232,7 @@ def _run_rank(work: _Work, _: Iterable[int]) -> Iterator[Outcome]:
         )
     if outcome.exit_code and not outcome.stopped and not outcome.heard:
         # The driver cannot be told to stop the others. Spark stops them where a task fails.
-        raise RuntimeError(f"{_UNHEARD} {json.dumps(outcome)}")
+        raise unheard(outcome)
     context.allGather()
     yield outcome
 
@@ -338,45 +322,6 @@ def _check_gpus_here(spark: SparkSession, processes: int) -> None:
             "spark.driver.resource.gpu.discoveryScript=SCRIPT (Spark's "
             "examples/src/main/scripts/getGpusResources.sh), or with fewer processes"
         )
-
-
-def raise_failure(outcomes: Sequence[Outcome]) -> None:
-    """Raise RankFailed for the rank that failed first; the failures after it are mostly its own.
-
-    A rank that a signal killed comes before one that failed in the same moment, because its peers
-    notice within milliseconds.
-    """
-    failed = [o for o in outcomes if o.exit_code and not o.stopped]
-    if failed:
-        first = min(failed, key=lambda o: (o.exit_code > 0, o.ended_at))
-        raise RankFailed(first.rank, first.exit_code, first.error)
-    if any(o.exit_code for o in outcomes):
-        raise RuntimeError("the ranks were stopped from outside, or Spark ended before them")
-
-
-def _failure_in(text: str) -> RankFailed | None:
-    """The failed rank that a task's own exception told of, in the text of Spark's."""
-    found = re.search(rf"{_UNHEARD} (\[.*\])", text)
-    if found is None:
-        return None
-    outcome = Outcome(*json.loads(found[1]))
-    return RankFailed(outcome.rank, outcome.exit_code, outcome.error)
-
-
-def _ending(exit_code: int) -> str:
-    if exit_code > 0:
-        return f"ended with exit code {exit_code}"
-    name = signal.Signals(-exit_code).name
-    hint = ", as Linux does where memory runs out" if name == "SIGKILL" else ""
-    return f"was killed by signal {-exit_code} ({name}{hint})"
-
-
-def _headline(error: str) -> str:
-    """The exception of a traceback; of anything else the last line."""
-    lines = [line for line in error.splitlines() if line.strip()]
-    if lines and lines[0].startswith("Traceback"):
-        lines = [line for line in lines[1:] if not line.startswith(" ")][:1] or lines
-    return lines[-1].strip() if lines else "it printed nothing"
 
 
 def _hold_a_port() -> socket.socket:

@@ -16,6 +16,7 @@ from unittest.mock import patch
 from jobs.session import open_session
 from ml.training import launch as launching
 from ml.training.channel import DriverChannel
+from ml.training.rank_failure import RankFailed
 
 
 class _Closing(DriverChannel):
@@ -50,7 +51,7 @@ def main(mode: launching.Mode, programs: str, what: str) -> None:
                     env={"PYTHONPATH": programs},
                 )
             ended.append(None)
-        except launching.RankFailed as e:
+        except RankFailed as e:
             ended.append((e.rank, e.exit_code, str(e).splitlines()[0]))
     print(json.dumps(ended), flush=True)
     spark.stop()

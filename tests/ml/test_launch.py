@@ -12,13 +12,12 @@ from ml.training.guard import Outcome
 from ml.training.launch import (
     Mode,
     Place,
-    RankFailed,
     check_cluster,
     launch,
     places,
-    raise_failure,
     refusal_by_settings,
 )
+from ml.training.rank_failure import RankFailed, raise_failure
 from pipelines.errors import UsageError
 from tests.ml.ranks import IMPORTABLE, PROGRAM, alive, told
 
