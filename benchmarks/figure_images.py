@@ -1,6 +1,6 @@
 """Images a second: the image stage on Spark, beside the same functions without it, and others.
 
-    python -m benchmarks.figure_images --images FOLDER [--copies 40] [--rounds 3]
+    python -m benchmarks.figure_images --images FOLDER [--copies 80] [--rounds 3]
         [--peers-python PATH] [--cores 2]
 
 The files below FOLDER are repeated `--copies` times into Parquet files that every contender reads.
@@ -188,7 +188,7 @@ def _arguments() -> argparse.ArgumentParser:
         prog="python -m benchmarks.figure_images", description=__doc__.splitlines()[0]
     )
     made.add_argument("--images", type=Path, required=True, help="folder of JPEG files")
-    made.add_argument("--copies", type=int, default=40, help="times each is taken (default 40)")
+    made.add_argument("--copies", type=int, default=80, help="times each is taken (default 80)")
     made.add_argument("--rounds", type=int, default=3, help="counted rounds (default 3)")
     made.add_argument("--cores", type=int, default=2, help="processes, or Spark's (default 2)")
     made.add_argument("--peers-python", help="interpreter that has datasets, daft and the codecs")
