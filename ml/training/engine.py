@@ -119,6 +119,8 @@ def open_engine(
     own = [{**group, "initial_lr": group["lr"], "lr": 0.0} for group in groups]
     optimizer = _adam(own, stage)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=dict(config))
+    if stage.zero_stage == 0 and dist.get_world_size() == 1:
+        engine.enable_backward_allreduce = False  # which would copy all gradients to and fro
     if isinstance(engine.optimizer, FP16_UnfusedOptimizer):
         optimizer.state.clear()  # that step counts as one with a gradient of zero
     scaler: Any = getattr(engine.optimizer, "loss_scaler", None)
