@@ -151,11 +151,10 @@ def _parts(images: list[bytes]) -> list[Any]:
 
 @contextmanager
 def _spark(folder: Path, few: Path, cores: int) -> Iterator[Contender]:
-    spark: SparkSession = open_session("image stage", {"spark.master": f"local[{cores},4]"})
+    conf = {"spark.master": f"local[{cores},4]", **READ_CONF}
+    spark: SparkSession = open_session("image stage", conf)
     spark.sparkContext.setLogLevel("ERROR")
     spark.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", "16m")
-    for name, value in READ_CONF.items():
-        spark.conf.set(name, value)
     # A file a task: Parquet files this small would share one.
     spark.conf.set("spark.sql.files.openCostInBytes", str(2**30))
 
