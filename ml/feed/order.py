@@ -6,7 +6,9 @@ that are clustered by a hash; in any other it mixes as many row groups as a wind
 that prepare_captions writes. A table that fits in one window is permuted as a whole.
 
 Within a chunk of some batches of an epoch examples are put together by length, and the batches of
-the chunk are then taken in random order. Nothing here knows how many processes there are: each
+the chunk are then taken in random order. Lengths that differ by little are as one: sorted by the
+exact length, a batch of short questions would be one question asked of many images, and a model
+learns worse from a batch of one kind. Nothing here knows how many processes there are: each
 takes a part of every global batch.
 """
 
@@ -26,6 +28,10 @@ WINDOW_BYTES = 512 << 20
 LEAST_GROUPS = 4
 """Row groups in a window, however large they are."""
 CHUNK_BATCHES = 16
+SHORT_BYTES = 64
+"""Texts up to here, some 16 tokens, are all as one: padding them is cheap."""
+CLASS_RATIO = 1.25
+"""Of the longest text of a class of lengths to that of the class before."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +79,7 @@ class Order:
     def _chunk(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         rows, epochs = self._stretch(first * self.global_batch, last * self.global_batch)
         if self.lengths is not None:
-            by_length = np.argsort(self.lengths(rows), kind="stable")
+            by_length = np.argsort(length_class(self.lengths(rows)), kind="stable")
             batches = by_length.reshape(last - first, self.global_batch)
             order = self._random("batches", first).permutation(batches).ravel()
             rows, epochs = rows[order], epochs[order]
@@ -123,6 +129,12 @@ class Order:
     def _random(self, what: str, number: int) -> np.random.Generator:
         words = f"{what}:{number}:{self.content_hash}".encode()
         return np.random.default_rng([self.seed, *words])
+
+
+def length_class(text_bytes: np.ndarray) -> np.ndarray:
+    """Which texts are batched as if they were of one length: 0 for the short, and so on."""
+    classes = np.log(np.maximum(text_bytes, SHORT_BYTES) / SHORT_BYTES) / math.log(CLASS_RATIO)
+    return np.ceil(classes).astype(np.int64)
 
 
 def share(rows: np.ndarray, group: np.ndarray, rank: int, world: int) -> np.ndarray:

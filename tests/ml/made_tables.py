@@ -19,12 +19,19 @@ def square(shade: int, side_px: int = SIDE_PX) -> bytes:
 
 
 def write_vqa(
-    folder: Path, count: int, *, files: int = 4, group_rows: int = 16, side_px: int = SIDE_PX
+    folder: Path,
+    count: int,
+    *,
+    files: int = 4,
+    group_rows: int = 16,
+    side_px: int = SIDE_PX,
+    words: int = 1,
 ) -> None:
     """gold.vqa_examples: `count` questions about gray squares; example i is of shade 8 i % 256.
 
-    Every tenth has no image. Splits: of ten examples 8 train, 1 validation, 1 test; folds i % 5.
-    Types of questions: of three none, plane and presence.
+    Every tenth has no image. A question has `words` words, or up to seven times as many. Splits: of
+    ten examples 8 train, 1 validation, 1 test; folds i % 5. Types of questions: of
+    three none, plane and presence.
     """
     ids = np.arange(count)
     images = [None if i % 10 == 9 else square(8 * i % 256, side_px) for i in ids.tolist()]
@@ -36,7 +43,7 @@ def write_vqa(
                 "example_id": pa.array(mine, pa.int64()),
                 "image": pa.array([images[i] for i in mine], pa.binary()),
                 "image_id": pa.array(mine, pa.int64()),
-                "question": pa.array(["why " * (1 + i % 7) + "?" for i in mine.tolist()]),
+                "question": pa.array(["why " * words * (1 + i % 7) + "?" for i in mine.tolist()]),
                 "answer": pa.array([f"answer {i}" for i in mine.tolist()]),
                 "closed": pa.array(mine % 2 == 0),
                 "question_type": pa.array([(None, "plane", "presence")[i % 3] for i in mine]),

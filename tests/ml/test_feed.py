@@ -105,12 +105,20 @@ def test_goes_on_with_the_next_example(table: PinnedTable, done: int, world: int
     assert list(feed(table, start=60 * 24)) == []
 
 
-def test_a_batch_mixes_row_groups_and_pads_little(table: PinnedTable) -> None:
+def test_a_batch_mixes_row_groups_and_short_texts_of_any_length(table: PinnedTable) -> None:
     batches = [b for step in feed(table, stage(micro_batch=24)) for b in step.batches]
     files = [len({i % 4 for i in batch.example_ids}) for batch in batches]
+    lengths = [len({i % 7 for i in batch.example_ids}) for batch in batches]
     assert min(files) >= 3
+    assert min(lengths) >= 5  # of 7; sorted by length it would be 1 or 2
+
+
+def test_longer_texts_are_batched_by_length(tmp_path: Path) -> None:
+    write_vqa(tmp_path / "vqa_examples", COUNT, words=20)
+    of = stage(micro_batch=24, max_tokens=1000)
+    batches = [b for step in feed(open_table(tmp_path / "vqa_examples"), of) for b in step.batches]
     padded = sum(b.attention_mask.numel() for b in batches) / sum(b.tokens for b in batches)
-    assert padded < 1.12  # 1.35 and more where batches are made without regard to length
+    assert padded < 1.12  # 1.7 where batches are made without regard to length
 
 
 def test_what_an_example_becomes(table: PinnedTable) -> None:

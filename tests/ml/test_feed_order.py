@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ml.feed.index import Index
-from ml.feed.order import WINDOW_BYTES, Order, share
+from ml.feed.order import CLASS_RATIO, SHORT_BYTES, WINDOW_BYTES, Order, length_class, share
 
 GROUPS, ROWS = 160, 300
 GLOBAL_BATCH = 32
@@ -61,6 +61,28 @@ def test_a_larger_table_is_mixed_a_window_at_a_time(group_bytes: int, window: in
     # Windows are other row groups in each epoch.
     assert of.groups_near(0) != of.groups_near(len(batches) + 1)
     assert not np.array_equal(epoch(of, 1), batches)
+
+
+def test_short_texts_of_one_length_do_not_come_together() -> None:
+    # Forty questions asked of many images, each of a length of its own, as templates make them.
+    lengths = 20 + np.arange(GROUPS * ROWS) % 40
+    batches = epoch(Order(index(8 << 20), 0, "hash", GLOBAL_BATCH, lambda rows: lengths[rows]))
+    in_batch = [len(set(lengths[batch].tolist())) for batch in batches]
+    # As 32 draws of 40 give; sorted by the exact length it would be 2 or 3.
+    assert np.mean(in_batch) == pytest.approx(40 * (1 - (1 - 1 / 40) ** 32), abs=0.3)
+
+
+def test_longer_texts_come_with_those_of_about_their_length() -> None:
+    of = Order(index(8 << 20), 0, "hash", GLOBAL_BATCH, lambda rows: 200 + rows % 1800)
+    lengths = [200 + batch % 1800 for batch in epoch(of)]
+    padded = sum(len(mine) * mine.max() for mine in lengths) / sum(mine.sum() for mine in lengths)
+    assert padded < 1.2  # 1.8 where batches are made without regard to length
+
+
+def test_a_class_of_lengths_reaches_a_quarter_further_than_the_one_before() -> None:
+    assert CLASS_RATIO == 1.25
+    lengths = np.array([0, 1, SHORT_BYTES, SHORT_BYTES + 1, 80, 81, 100, 101])
+    assert length_class(lengths).tolist() == [0, 0, 0, 1, 1, 2, 2, 3]
 
 
 def test_the_order_is_the_same_wherever_it_is_entered() -> None:
