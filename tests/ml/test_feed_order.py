@@ -68,7 +68,7 @@ def test_short_texts_of_one_length_do_not_come_together() -> None:
     lengths = 20 + np.arange(GROUPS * ROWS) % 40
     batches = epoch(Order(index(8 << 20), 0, "hash", GLOBAL_BATCH, lambda rows: lengths[rows]))
     in_batch = [len(set(lengths[batch].tolist())) for batch in batches]
-    # As 32 draws of 40 give; sorted by the exact length it would be 2 or 3.
+    # As 32 draws of 40 give; sorted by the exact length it would be 3 or 4.
     assert np.mean(in_batch) == pytest.approx(40 * (1 - (1 - 1 / 40) ** 32), abs=0.3)
 
 
