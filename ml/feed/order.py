@@ -23,6 +23,10 @@ import numpy as np
 
 from ml.feed.index import Index
 
+ORDER = 1
+"""Of what this module does: a checkpoint has it, and a run goes on with the same one alone. To be
+raised with every change of which examples make a batch, or which images they are shown with."""
+
 WINDOW_BYTES = 512 << 20
 """What a process holds of row groups, mapped files apart: this, or twice as much where two meet."""
 LEAST_GROUPS = 4

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ import transformers
 from torch import distributed as dist
 
 from ml.feed import VALIDATION, Feed, PinnedTable, TokenIds, open_table, read_token_ids
+from ml.feed.order import ORDER
 from ml.memory.counts import counts_of
 from ml.models import processor_of
 from ml.models.artefact import save_artefact
@@ -204,6 +205,7 @@ class Worker:
             "position": asdict(at),
             "ended": at.step == steps,
             "tables": self.hashes(),
+            "feed_order": ORDER,
             "table_versions": self.run.table_versions,
             "recipe": self.recipe.model_dump(mode="json"),
             "versions": dict(self.run.versions),
@@ -222,11 +224,7 @@ class Worker:
             return None
         path = self.folder.checkpoints / names[0]
         state = read_manifest(path)["state"]
-        if state["tables"] != self.hashes():
-            raise DataRefused(
-                f"{path} was trained from other rows than {self.run.table_versions} now have: "
-                "a table was made anew; start a new run"
-            )
+        check_goes_on(path, state, self.hashes())
         return Saved(path, state["stage"], Position(**state["position"]), state["ended"])
 
     def end(self, outcome: Any, saved: Saved | None) -> None:
@@ -255,6 +253,23 @@ class Worker:
     def say(self, text: str) -> None:
         if self.reporter:
             self.reporter.say(text)
+
+
+def check_goes_on(path: Path, state: Mapping[str, Any], hashes: Mapping[str, str]) -> None:
+    """Refuse a checkpoint after which other examples would follow than a run undisturbed has.
+
+    `state` is what it says of its run, `hashes` the tables' contents by name. Raises DataRefused.
+    """
+    if state["tables"] != hashes:
+        raise DataRefused(
+            f"{path} was trained from other rows than {', '.join(hashes)} now have: a table was "
+            "made anew; start a new run"
+        )
+    if state.get("feed_order") != ORDER and not state["ended"]:
+        raise DataRefused(
+            f"{path} was written by a version of this project that has examples in another order; "
+            "go on with that version, or start a new run"
+        )
 
 
 def main(folder: str) -> int:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from ml.feed.order import ORDER
 from ml.recipe import built_in, load_recipe, recipe_of
 from ml.training.runs import Ended, RunFolder, Source, TrainingRun, folder_name, runs_in
+from ml.training.worker import check_goes_on
 from pipelines.errors import DataRefused, UsageError
 
 
@@ -102,3 +104,15 @@ def test_so_is_a_stage_of_such_a_name(name: str) -> None:
 def test_every_recipe_that_ships_is_one() -> None:
     for name in built_in():
         assert load_recipe(name).name == name
+
+
+def test_a_run_does_not_go_on_with_other_examples() -> None:
+    path, hashes = Path("/r-1/checkpoints/align-000003"), {"gold.vqa_examples": "abc"}
+    state = {"tables": hashes, "feed_order": ORDER, "ended": False}
+    check_goes_on(path, state, hashes)
+    with pytest.raises(DataRefused, match=r"align-000003 .* other rows than gold.vqa_examples"):
+        check_goes_on(path, state, {"gold.vqa_examples": "abd"})
+    with pytest.raises(DataRefused, match=r"align-000003 .* in another order"):
+        check_goes_on(path, {**state, "feed_order": ORDER - 1}, hashes)
+    # The next stage begins its order anew.
+    check_goes_on(path, {**state, "feed_order": ORDER - 1, "ended": True}, hashes)
