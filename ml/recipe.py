@@ -137,11 +137,13 @@ class Stage(_Strict):
     `steps` counts optimiser steps, `epochs` passes over the rows: one of them is given.
     `global_batch` examples make a step, whatever the number of processes; `micro_batch` of them
     are in memory at a time on each. `image_dropout` is the share of examples whose image is
-    withheld in training. `precision`: `bf16` and `fp16` hold weights in 16 bits with fp32 masters;
-    `bf16_autocast` holds fp32 weights and computes in bf16. `keep_frozen_bytes` of host memory, on
-    each process, keep what frozen parts make of an image or a text, so that it is computed once and
-    not in every epoch. A step whose loss or gradient is not
-    finite is skipped; `most_skipped` in a row end the run.
+    withheld in training, `closed_image_swap` that of closed questions which are asked of another
+    example's image there: where images are few, a model else learns by heart which say yes.
+    `precision`: `bf16` and `fp16` hold weights in 16 bits with fp32 masters; `bf16_autocast` holds
+    fp32 weights and computes in bf16. `keep_frozen_bytes` of host memory, on each process, keep
+    what frozen parts make of an image or a text, so that it is computed once and not in every
+    epoch. A step whose loss or gradient is not finite is skipped; `most_skipped` in a row end the
+    run.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -156,6 +158,7 @@ class Stage(_Strict):
     micro_batch: _Count = 8
     max_tokens: Annotated[int, Field(ge=8)] = 256
     image_dropout: _Share = 0.0
+    closed_image_swap: _Share = 0.0
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     learning_rate_of: dict[Part, Annotated[float, Field(gt=0)]] = {}
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -181,6 +184,8 @@ class Stage(_Strict):
             raise ValueError("give either steps or epochs")
         if self.question_types and self.data != "vqa":
             raise ValueError('question_types needs data = "vqa"')
+        if self.closed_image_swap and self.data != "vqa":
+            raise ValueError('closed_image_swap needs data = "vqa"')
         if self.global_batch % self.micro_batch:
             raise ValueError(
                 f"global_batch {self.global_batch} is no multiple of micro_batch {self.micro_batch}"

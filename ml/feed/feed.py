@@ -168,6 +168,7 @@ class Feed:
             rank=self._rank,
             world=self._world,
             shuffled=self._trains,
+            closed_image_swap=stage.closed_image_swap if self._trains else 0.0,
         )
         decoding = Decoding(
             examples,

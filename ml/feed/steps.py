@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from ml.batch import Batch, empty_pixels
 from ml.feed.batches import Processor, text_batch
-from ml.feed.encoded import Encoded, EncodedExamples
+from ml.feed.encoded import Encoded, EncodedExamples, chance
 from ml.feed.texts import Texts
 from ml.recipe import Stage
 from pipelines.errors import DataRefused
@@ -100,13 +99,9 @@ class Decoding:
             self.processor.draw(bytes(content), into)
         except (ValueError, OSError) as e:
             raise DataRefused(
-                f"{self.examples.place_of(encoded.rows[i])}: the image of example "
-                f"{encoded.example_ids[i]} cannot be decoded: {e}; prepare_captions --anew makes "
-                "the table again"
+                f"{self.examples.place_of(encoded.image_rows[i])}: the image cannot be decoded: "
+                f"{e}; prepare_captions --anew makes the table again"
             ) from e
 
     def _withheld(self, example_id: int, epoch: int) -> bool:
-        if not self.image_dropout:
-            return False
-        digest = hashlib.blake2b(f"{self.seed}:{epoch}:{example_id}".encode(), digest_size=8)
-        return int.from_bytes(digest.digest(), "big") < self.image_dropout * 2**64
+        return chance(self.seed, epoch, example_id) < self.image_dropout

@@ -172,6 +172,33 @@ def test_images_are_withheld_at_random_and_always_alike(table: PinnedTable) -> N
     assert shown(seed=5) != once
 
 
+def test_some_closed_questions_are_asked_of_another_image(table: PinnedTable) -> None:
+    def shades(rank: int = 0, world: int = 1, **fields: Any) -> dict[tuple[int, int], float | None]:
+        """Of each step and example the shade of its image, None where it has none."""
+        steps = feed(table, stage(steps=16, **fields), rank=rank, world=world)
+        return {
+            (step.number, i): float(pixels.float().mean()) if has_image else None
+            for step in steps
+            for batch in step.batches
+            for i, pixels, has_image in zip(
+                batch.example_ids, batch.pixels, batch.has_image, strict=False
+            )
+        }
+
+    own, shown = shades(), shades(closed_image_swap=0.5)
+    assert own.keys() == shown.keys()
+    other = {key for key in own if own[key] != shown[key]}
+    closed = [key for key in own if key[1] % 2 == 0]
+    assert other <= set(closed)
+    assert 0.38 < len(other) / len(closed) < 0.58  # a few shades come twice
+    for step, i in other:
+        assert shown[step, i] in {shade for (number, _), shade in own.items() if number == step}
+    ranks = [shades(r, 3, closed_image_swap=0.5) for r in range(3)]
+    assert ranks[0] | ranks[1] | ranks[2] == shown
+    every = shades(closed_image_swap=1.0)
+    assert sum(own[key] != every[key] for key in closed) > 0.8 * len(closed)
+
+
 def test_a_stage_can_learn_some_types_of_questions_alone(table: PinnedTable) -> None:
     planes = feed(table, stage(question_types=("plane",), steps=None, epochs=1))
     learnt = {i for step in planes for batch in step.batches for i in batch.example_ids}

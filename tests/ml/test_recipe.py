@@ -67,6 +67,7 @@ def test_a_recipe_is_what_its_text_says_and_comes_back_from_json() -> None:
         ("steps = 10", "steps = 10\nmicro_batch = 7", "no multiple of micro_batch 7"),
         ("steps = 10", 'steps = 10\noffload_parameters = "cpu"', "needs zero_stage 3"),
         ("steps = 10", 'steps = 10\nquestion_types = ["plane"]', 'needs data = "vqa"'),
+        ("steps = 10", "steps = 10\nclosed_image_swap = 0.5", 'needs data = "vqa"'),
         ("steps = 10", "steps = 10\nkeep_frozen_bytes = 9\nzero_stage = 3", "keep_frozen_bytes"),
         ('fusion = "full"', 'fusion = "frozen"', "nothing is trained"),
         ("[[stages]]", "[[stages", "no TOML"),
