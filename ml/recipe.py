@@ -186,6 +186,8 @@ class Stage(_Strict):
             raise ValueError('question_types needs data = "vqa"')
         if self.closed_image_swap and self.data != "vqa":
             raise ValueError('closed_image_swap needs data = "vqa"')
+        if self.closed_image_swap and self.global_batch == 1:
+            raise ValueError("closed_image_swap needs another example in a global_batch")
         if self.global_batch % self.micro_batch:
             raise ValueError(
                 f"global_batch {self.global_batch} is no multiple of micro_batch {self.micro_batch}"

@@ -109,9 +109,15 @@ class Checkpointer:
 
         def write() -> None:
             partial.mkdir(exist_ok=True)  # another host may not see it yet
-            size, checksum = self._copy.write(partial / files.tensors_name(rank))
-            whole = {**index, "bytes": size, "crc32": checksum}
-            files.write_json(partial / files.index_name(rank), whole)
+            tensors_file = partial / files.tensors_name(rank)
+            try:
+                size, checksum = self._copy.write(tensors_file)
+                whole = {**index, "bytes": size, "crc32": checksum}
+                files.write_json(partial / files.index_name(rank), whole)
+            except OSError:
+                # On a full disk others have to go on writing, long before the next `wait`.
+                tensors_file.unlink(missing_ok=True)
+                raise
 
         self._partial = partial
         self._abandoned.clear()
@@ -214,6 +220,22 @@ def load(engine: Any, path: Path | str) -> dict[str, Any]:
         _restore_random(reader.indexes[rank]["random"], reader, rank)
     state: dict[str, Any] = saved["state"]
     return state
+
+
+def load_masters(engine: Any, path: Path | str) -> None:
+    """Puts into an engine's fp32 masters what a checkpoint of the stage before holds of them.
+
+    The engine made them of weights in its own format, which may be 16 bits. Parameters that were
+    not trained there stay as they are. The files are taken to be whole. All ranks must call it.
+    """
+    reader = files.Reader(Path(path))
+    for master in fragments.masters(engine):
+        for f in master.fragments:
+            if f.numel and reader.has(f"master/{f.name}"):
+                fragments.put(
+                    master.tensor, f.offset, reader.read(f"master/{f.name}", f.start, f.numel)
+                )
+    fragments.weights_from_masters(engine)
 
 
 def _content(engine: Any, carried: set[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

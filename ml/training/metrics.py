@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import resource
 import sys
 import time
@@ -74,7 +75,16 @@ def peak_flops(precision: str) -> float | None:
     if not torch.cuda.is_available() or precision == "fp32":
         return None
     name = torch.cuda.get_device_name()
-    return next((peak for part, peak in _PEAKS.items() if part in name), None)
+    return peak_of(name)
+
+
+def peak_of(device: str) -> float | None:
+    """Of a device by its name; an RTX A4000 is no A40."""
+    words = (rf"\b{re.escape(name)}\b" for name in _PEAKS)
+    found = (
+        peak for word, peak in zip(words, _PEAKS.values(), strict=True) if re.search(word, device)
+    )
+    return next(found, None)
 
 
 def peak_bytes() -> int:

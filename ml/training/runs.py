@@ -12,6 +12,7 @@ Neither Spark nor torch is imported here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -82,6 +83,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model"
         self.tensorboard = self.path / "tensorboard"
+        self._unwritten = b""
 
     def write(self, run: TrainingRun) -> None:
         """Write run.json, whole or not at all; what an earlier start left of its end goes."""
@@ -116,10 +118,20 @@ class RunFolder:
         path = self.path / "ended.json"
         return Ended(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
+    def is_done(self) -> bool:
+        """Whether the ranks have left the model."""
+        ended = self.read_end()
+        return ended is not None and ended.outcome == "done"
+
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """Add a line, or replace the step's earlier one: of one step the last line holds."""
-        with self._metrics.open("a", encoding="utf-8") as f:
-            f.write(json.dumps(row) + "\n")
+        """Add a line, or replace the step's earlier one: of one step the last line holds.
+
+        Where the disk is full, lines wait in memory for the next call.
+        """
+        self._unwritten += (json.dumps(row) + "\n").encode()
+        with contextlib.suppress(OSError), self._metrics.open("ab", buffering=0) as f:
+            while self._unwritten:  # a disk that is nearly full takes a part of it
+                self._unwritten = self._unwritten[f.write(self._unwritten) :]
 
     def mend_metrics(self) -> None:
         """Cut off what a kill left of a last line, so that the next one begins a line."""

@@ -34,7 +34,7 @@ from ml.models.artefact import save_artefact
 from ml.models.tuning import parameter_groups
 from ml.training.checkpoint_files import read_manifest
 from ml.training.checkpoint_fragments import masters
-from ml.training.checkpoints import Checkpointer, CheckpointFailed, latest, load
+from ml.training.checkpoints import Checkpointer, CheckpointFailed, latest, load, load_masters
 from ml.training.engine import close_engine, config_of, join_ranks, open_engine
 from ml.training.loop import NotFinite, Position, mean_loss, train
 from ml.training.metrics import Reporter, StepRow, peak_flops
@@ -156,6 +156,8 @@ class Worker:
         dist.barrier()  # the first rank has cleared the folder of what a kill left
         if saved and goes_on:
             load(engine, saved.path)
+        elif before is not None:
+            load_masters(engine, before)
         self.say(
             f"{stage.name}: {feed.steps} steps of {stage.global_batch} examples, "
             f"{counts.trained:,} of {counts.total:,} parameters trained"
@@ -167,7 +169,12 @@ class Worker:
             except CheckpointFailed as e:
                 self.say(f"{e}; training goes on")
             name = f"{stage.name}-{at.step:06}"
-            checkpointer.save(engine, name=name, state=self.state(number, at, feed.steps))
+            try:
+                checkpointer.save(engine, name=name, state=self.state(number, at, feed.steps))
+            except CheckpointFailed as e:
+                if at.step == until:  # the run would end without its weights
+                    raise
+                self.say(f"{e}; training goes on")
 
         def record(row: StepRow) -> None:
             if self.reporter:
@@ -267,8 +274,8 @@ def check_goes_on(path: Path, state: Mapping[str, Any], hashes: Mapping[str, str
         )
     if state.get("feed_order") != ORDER and not state["ended"]:
         raise DataRefused(
-            f"{path} was written by a version of this project that has examples in another order; "
-            "go on with that version, or start a new run"
+            f"{path} was written by version {state['versions']['roundtrip']} of this project, "
+            "which has examples in another order: go on with that version, or start a new run"
         )
 
 

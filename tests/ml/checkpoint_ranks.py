@@ -24,7 +24,7 @@ from deepspeed.ops.adam import DeepSpeedCPUAdam
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from ml.training.checkpoints import Checkpointer, load
+from ml.training.checkpoints import Checkpointer, load, load_masters
 from tests.ml.forked_ranks import in_ranks
 
 ROWS = 12
@@ -40,6 +40,7 @@ class Run:
     precision: str = "fp32"
     folder: str | None = None  # of checkpoints
     load: str | None = None
+    masters: str | None = None  # checkpoint of a stage before
     steps: int = 0  # before each checkpoint
     save: tuple[str, ...] = ()  # names of checkpoints
     more_steps: int = 0  # after the last
@@ -196,6 +197,9 @@ def use(run: Run, world: int) -> dict[str, Any]:
             done["state"] = load(engine, run.load)
         except ValueError as e:
             return {"refused": f"{type(e).__name__}: {e}"}
+        done["loaded_weights"] = weights_of(engine)
+    if run.masters:
+        load_masters(engine, run.masters)
         done["loaded_weights"] = weights_of(engine)
     if run.spoil and checkpointer:
         done["failure"] = spoiled_save(run.spoil, engine, checkpointer)

@@ -116,6 +116,8 @@ def read(written: tuple[Path, dict[str, dict[str, Any]]]) -> dict[str, dict[str,
         again("other-parts", "fp32-2", train=["norm"]),
         again("other-file", "fp32-2", load=str(broken)),
     ]
+    at = {"masters": str(folder / "fp32-2" / "b"), "precision": "bf16", "save": ["again"]}
+    others += [run(folder, f"masters-{stage}", stage=stage, **at) for stage in STAGES]
     plan = [{"world": 2, "engines": same + others}]
     for world in (1, 3):
         engines = [again(f"{w}-at-{world}", w, stage=stage) for w, stage in READERS]
@@ -197,6 +199,23 @@ def test_other_worlds_and_stages_have_the_same_losses(
 ) -> None:
     undisturbed = written[1][writer]["more"]
     assert read[f"{writer}-at-{world}"]["more"] == pytest.approx(undisturbed, rel=LOSS_TOLERANCE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_next_stage_has_the_masters_that_16_bits_would_round(
+    written: tuple[Path, dict[str, Any]], read: dict[str, Any], stage: int
+) -> None:
+    folder, results = written
+    before = whole_tensors(folder / "fp32-2" / "b")
+    after = whole_tensors(folder / f"masters-{stage}" / "again")
+    masters = [name for name in before if name.startswith("master/")]
+    assert masters
+    assert [name for name in masters if not torch.equal(before[name], after[name])] == []
+    for name, weights in results["fp32-2"]["weights"].items():
+        if f"master/{name}" in masters:
+            rounded = torch.tensor(weights).bfloat16().tolist()
+            assert read[f"masters-{stage}"]["loaded_weights"][name] == rounded
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from ml.feed.order import ORDER
 from ml.recipe import built_in, load_recipe, recipe_of
+from ml.training.metrics import peak_of
 from ml.training.runs import Ended, RunFolder, Source, TrainingRun, folder_name, runs_in
 from ml.training.worker import check_goes_on
 from pipelines.errors import DataRefused, UsageError
@@ -106,13 +108,52 @@ def test_every_recipe_that_ships_is_one() -> None:
         assert load_recipe(name).name == name
 
 
+def test_metrics_wait_for_room_on_the_disk(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.append_metrics(row(1))
+    size = (tmp_path / "metrics.jsonl").stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))
+    try:
+        folder.append_metrics(row(2))  # ten bytes of it are written
+        folder.append_metrics(row(3))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert folder.metrics()[0] == [row(1)]
+    folder.append_metrics(row(4))
+    assert folder.metrics()[0] == [row(n) for n in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("device", "teraflops"),
+    [
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA A100-SXM4-40GB", 312),
+        ("Tesla T4", 65),
+        ("NVIDIA RTX A4000", None),
+        ("NVIDIA RTX A1000 Laptop GPU", None),
+        ("NVIDIA T400 4GB", None),
+    ],
+)
+def test_the_peak_of_a_device_is_known_by_its_whole_name(
+    device: str, teraflops: float | None
+) -> None:
+    assert peak_of(device) == (None if teraflops is None else teraflops * 1e12)
+
+
 def test_a_run_does_not_go_on_with_other_examples() -> None:
     path, hashes = Path("/r-1/checkpoints/align-000003"), {"gold.vqa_examples": "abc"}
-    state = {"tables": hashes, "feed_order": ORDER, "ended": False}
+    state = {
+        "tables": hashes,
+        "feed_order": ORDER,
+        "ended": False,
+        "versions": {"roundtrip": "0.1.0+abc"},
+    }
     check_goes_on(path, state, hashes)
     with pytest.raises(DataRefused, match=r"align-000003 .* other rows than gold.vqa_examples"):
         check_goes_on(path, state, {"gold.vqa_examples": "abd"})
-    with pytest.raises(DataRefused, match=r"align-000003 .* in another order"):
+    with pytest.raises(DataRefused, match=r"align-000003 .* version 0.1.0\+abc .* another order"):
         check_goes_on(path, {**state, "feed_order": ORDER - 1}, hashes)
     # The next stage begins its order anew.
     check_goes_on(path, {**state, "feed_order": ORDER - 1, "ended": True}, hashes)
