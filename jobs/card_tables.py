@@ -70,6 +70,8 @@ def _trained_on(run: Run, row: Mapping[str, Any]) -> tuple[tuple[TrainedOn, ...]
     data = checked(json.loads(row["recipe_json"]), f"recipe of run {row['run_id']}").data
     tables, images = [], []
     for name, version in sorted((row["tables_in"] or {}).items()):
+        if name not in _IMAGE_ID:  # gold.token_ids has no examples of its own
+            continue
         count = None
         try:
             rows, _ = run.lake.read_other(name, version)

@@ -23,7 +23,9 @@ from jobs.training import (
     add_launch_arguments,
     check_memory,
     feed_cache,
+    is_recorded,
     processes_of,
+    record_end,
     runs_folder,
     sources_of,
     train,
@@ -91,14 +93,19 @@ def body(run: Run) -> Mapping[str, Any]:
         log(f"{JOB}: {len(alive)} runs to {rung:.0%} of the last stage")
         errors: dict[str, str] = {}
         for run_id in alive:
-            if not _is_at(RunFolder(runs / run_id), rung):
+            folder = RunFolder(runs / run_id)
+            if not _is_at(folder, rung):
                 _train_to(run, sweep, runs, run_id, rung, errors)
-        alive = _decide(run, sweep, runs, alive, rung, errors)
-        if not alive:
+            elif not is_recorded(run, folder):
+                record_end(run, folder)
+        went_on = _decide(run, sweep, runs, alive, rung, errors)
+        if not went_on:
             raise RuntimeError(
                 f"no run of sweep {sweep.sweep_id} has a finite loss at {rung:.0%}: "
-                f"{next(iter(errors.values()), 'their losses are not finite')}"
+                f"{next(iter(errors.values()), 'their losses are not finite')}; where that was the "
+                f"machine's fault --resume {sweep.sweep_id} tries this rung again"
             )
+        alive = went_on
     run.wrote(ML_RUNS, METRICS, SWEEPS)
     _print(run, sweep)
     best = RunFolder(runs / alive[0])
@@ -178,14 +185,14 @@ def _last_step(folder: RunFolder) -> Mapping[str, Any]:
 
 
 def _decided(run: Run, sweep: Sweep, rung: float) -> list[str] | None:
-    """Who went on after a rung, the best first; None where that is open."""
+    """Who went on after a rung, the best first; None where that is open, or nobody did."""
     if not run.lake.exists(SWEEPS):
         return None
     rows = run.lake.read(SWEEPS).where(
         (F.col("sweep_id") == sweep.sweep_id) & (F.col("rung") == rung)
     )
     found = rows.orderBy("place").collect()
-    return [row["run_id"] for row in found if row["goes_on"]] if found else None
+    return [row["run_id"] for row in found if row["goes_on"]] or None
 
 
 def _decide(

@@ -21,7 +21,9 @@ from jobs.training import (
     check_memory,
     feed_cache,
     figures_of,
+    is_recorded,
     processes_of,
+    record_end,
     runs_folder,
     sources_of,
     train,
@@ -38,9 +40,9 @@ JOB = "train_vlm"
 def arguments() -> argparse.ArgumentParser:
     made = parser(
         "Train a vision-language model by a recipe, or go on with a run.",
-        "  spark-submit jobs/train_vlm.py --lake lake --recipe demo --num-processes 2\n"
-        "  trains on two processes of this machine what ml/recipes/demo.toml says, writes ml.runs\n"
-        "  and ml.metrics, and leaves checkpoints and the model in lake/.runs/RUN_ID",
+        "  spark-submit jobs/train_vlm.py --lake lake --recipe demo-image --num-processes 2\n"
+        "  trains on two processes of this machine what ml/recipes/demo-image.toml says, writes\n"
+        "  ml.runs and ml.metrics, and leaves checkpoints and the model in lake/.runs/RUN_ID",
     )
     made.add_argument("--recipe", metavar="F", help="a recipe's file, or the name of a built-in")
     made.add_argument(
@@ -78,14 +80,17 @@ def body(run: Run) -> Mapping[str, Any]:
     args = run.args
     run.lake.check(ML_RUNS, METRICS)
     if args.tensorboard and find_spec("tensorboard") is None:
-        raise UsageError("--tensorboard needs the package: pip install roundtrip[tensorboard]")
+        raise UsageError("--tensorboard needs the package tensorboard: run `make setup`")
     runs = runs_folder(run)
     training = _resumed(run, runs) if args.resume else _new(run, runs)
     folder = RunFolder(runs / training.run_id)
-    if not args.force:
-        with run.step("check memory"):
-            check_memory(run, training)
-    train(run, training, folder)
+    if args.resume and folder.is_done():
+        record_end(run, folder)
+    else:
+        if not args.force:
+            with run.step("check memory"):
+                check_memory(run, training)
+        train(run, training, folder)
     run.wrote(ML_RUNS, METRICS)
     rows, _ = folder.metrics()
     last = rows[-1]
@@ -127,9 +132,10 @@ def _resumed(run: Run, runs: Path) -> TrainingRun:
         hint = f"there are {', '.join(known[-10:])}" if known else "there is none"
         raise UsageError(f"no run {args.resume} in {runs}: {hint}")
     before = folder.read()
-    ended = folder.read_end()
-    if ended is not None and ended.outcome == "done":
-        raise UsageError(f"run {args.resume} is done: its model is at {folder.model}")
+    if folder.is_done():
+        if is_recorded(run, folder):
+            raise UsageError(f"run {args.resume} is done: its model is at {folder.model}")
+        return before
     asked = _asked(load_recipe(args.recipe) if args.recipe else before.recipe, args)
     if asked != before.recipe:
         differing = _differences(before.recipe.model_dump(), asked.model_dump())

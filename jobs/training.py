@@ -13,6 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
+from pyspark.sql import functions as F
+
 from jobs import amounts
 from jobs.locks import locked
 from jobs.run import Run, log
@@ -116,11 +118,9 @@ def check_memory(run: Run, training: TrainingRun) -> None:
     if args.launch == "cluster" and args.device_memory is None:
         log(f"{run.job}: whether it fits is not known: --device-memory says what each rank has")
         return
-    here = 1 if args.use_gpu else training.processes
-    memory = args.device_memory or device_memory(here)
-    plan = plan_of(
-        training.recipe, processes=training.processes, device_bytes=memory, cpu=not args.use_gpu
-    )
+    cpu = not args.use_gpu
+    memory = args.device_memory or device_memory(training.processes if cpu else 1, cpu=cpu)
+    plan = plan_of(training.recipe, processes=training.processes, device_bytes=memory, cpu=cpu)
     if not plan.fits:
         raise UsageError(f"it does not fit: {plan.nearest}; --force starts it all the same")
 
@@ -157,6 +157,25 @@ def train(run: Run, training: TrainingRun, folder: RunFolder) -> None:
         log(f"{run.job}: run {training.run_id} in {folder.path}")
         with run.step("train"):
             _launch(run, training, folder)
+
+
+def is_recorded(run: Run, folder: RunFolder) -> bool:
+    """Whether ml.runs says how the ranks of a run ended, as they themselves have said."""
+    ended = folder.read_end()
+    of_run = F.col("run_id") == folder.read().run_id
+    rows = run.lake.read(ML_RUNS).where(of_run).orderBy(F.desc("at")).limit(1).collect()
+    return ended is not None and bool(rows) and rows[0]["outcome"] == ended.outcome
+
+
+def record_end(run: Run, folder: RunFolder) -> None:
+    """Carry and record what a driver that was cut off left of a run whose ranks had ended."""
+    training, ended = folder.read(), folder.read_end()
+    assert ended is not None
+    with locked(folder.path / "lock", f"another process is training {folder.path}"):
+        run.tables_in.update(training.table_versions)
+        MetricsCarrier(run.lake, training.run_id, folder).carry()
+        _record(run, training, folder, "end", ended.outcome)
+    log(f"{run.job}: run {training.run_id} had ended, {ended.outcome}, and is recorded now")
 
 
 def _launch(run: Run, training: TrainingRun, folder: RunFolder) -> None:

@@ -226,7 +226,7 @@ class StagePlan:
             ranks or self.devices.ranks,
             self.precision,
             gpu=not self.devices.cpu,
-            accumulation=max(self.rank_batch // setup.micro_batch, 1),
+            accumulation=-(-self.rank_batch // setup.micro_batch),
             offload_optimizer=setup.offload_optimizer,
             offload_parameters=setup.offload_parameters,
         )

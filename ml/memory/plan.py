@@ -15,6 +15,8 @@ from ml.memory.search import cheapest, compared, largest_micro_batch
 from ml.memory.subject import bloom, subject_of
 from ml.recipe import Recipe, Stage
 
+_CGROUP = Path("/sys/fs/cgroup")
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -83,37 +85,44 @@ def plan_of_size(
     return Plan(stage.name, (stage,))
 
 
-def device_memory(processes: int = 1) -> int:
+def device_memory(processes: int = 1, *, cpu: bool = False, cgroup: Path = _CGROUP) -> int:
     """Bytes that each of `processes` ranks on this machine has.
 
-    Those of its GPU, or else its share of what the machine, or the container, has available.
+    Those of its GPU; or, with `cpu` and where there is none, its share of what the machine, or the
+    container, has available.
     """
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and not cpu:
         return int(torch.cuda.get_device_properties(0).total_memory)
     available = psutil.virtual_memory().available
-    try:  # cgroup version 2
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-        used = Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii")
+    try:  # version 2
+        limit = (cgroup / "memory.max").read_text(encoding="ascii").strip()
+        used = int((cgroup / "memory.current").read_text(encoding="ascii"))
+        told = (cgroup / "memory.stat").read_text(encoding="ascii").splitlines()
     except OSError:
         limit = "max"
     if limit != "max":
-        available = min(available, int(limit) - int(used))
-    return available // processes
+        # What files take in the cache is given back when it is needed.
+        of_files = ("inactive_file", "active_file")
+        stat = dict(line.split(maxsplit=1) for line in told)
+        used -= sum(int(stat.get(name, 0)) for name in of_files)
+        available = min(available, int(limit) - used)
+    return max(available, 0) // processes
 
 
 def _planned(recipe: Recipe, stage: Stage, devices: Devices) -> StagePlan:
     from ml.feed.feed import STEPS_HELD
-    from ml.feed.order import WINDOW_BYTES
+    from ml.feed.order import WINDOW_BYTES, accumulation
 
     lora = stage.model_copy(update={"train": stage.train.model_copy(update={"llm": "lora"})})
-    rank_batch = max(stage.global_batch // devices.ranks, stage.micro_batch)
+    rank_batch = -(-stage.global_batch // devices.ranks)
+    turns = accumulation(stage.global_batch, stage.micro_batch, devices.ranks)
     pixels = 3 * recipe.model.encoder.image_px**2
     return StagePlan(
         stage.name,
         lambda with_lora: subject_of(recipe, lora if with_lora else stage),
         given=Setup(
             stage.zero_stage,
-            stage.micro_batch,
+            -(-rank_batch // turns),  # of a micro_batch that a rank's share does not fill
             stage.gradient_checkpointing,
             stage.offload_optimizer,
             stage.offload_parameters,
@@ -121,7 +130,7 @@ def _planned(recipe: Recipe, stage: Stage, devices: Devices) -> StagePlan:
         precision=stage.precision,
         devices=devices,
         rank_batch=rank_batch,
-        micro_batches=[n for n in range(1, rank_batch + 1) if rank_batch % n == 0],
+        micro_batches=[n for n in range(1, rank_batch + 1) if stage.global_batch % n == 0],
         loader=WINDOW_BYTES + STEPS_HELD * rank_batch * (pixels + _text_bytes(stage.max_tokens)),
         can_lora=stage.train.llm == "full",
         kept=stage.keep_frozen_bytes,

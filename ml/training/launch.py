@@ -100,7 +100,7 @@ class _Launcher(TorchDistributor):
     def _run_here(self, input_params: Mapping[str, Any], module: str, *args: str) -> None:
         """All ranks on this machine. TorchDistributor has set CUDA_VISIBLE_DEVICES."""
         n = self.num_processes
-        threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // n))}
+        threads = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // n))}
         with closing(_hold_a_port()) as held:
             outcomes = guarded(
                 _command(module, args),

@@ -19,6 +19,7 @@ from schemas import (
     METRICS,
     ML_RUNS,
     SCORES,
+    TOKEN_IDS,
     VLM_EXAMPLES,
     VQA_EXAMPLES,
 )
@@ -45,6 +46,7 @@ def trained(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> La
     recipe = seeing_recipe(folder / "parts")
     save_seeing_model(folder / "run" / "model", recipe)
     row = run_row(lake, RUN, recipe, folder / "run")
+    row["tables_in"][TOKEN_IDS.name] = 1  # the lake had ids that saved tokenising
     gone = dict.fromkeys(row["tables_in"], 77)
     write(
         lake,
@@ -136,6 +138,7 @@ def test_a_run_is_exported_with_what_the_tables_say(
     ):
         assert told in card.text, told
     assert "not told apart" not in card.text
+    assert TOKEN_IDS.name not in card.text
     assert "test[:5]" not in card.text
 
     for number in (6, 7):  # and the folder answers as the model did

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import Row, SparkSession
@@ -10,9 +13,13 @@ from pyspark.sql import functions as F
 
 from jobs import train_vlm
 from jobs.lake import Lake
-from jobs.sweep_vlm import main
+from jobs.run import Run
+from jobs.sweep_vlm import _decided, main
+from ml.recipe import load_recipe
+from ml.sweep import Sweep
 from ml.training.runs import RunFolder
 from schemas import METRICS, ML_RUNS, SWEEPS
+from schemas.frames import frame_of
 from tests.job_runs import Job, job_on
 from tests.ml.training_lake import INSTRUCT, tiny_recipe, training_lake
 
@@ -85,11 +92,24 @@ def test_the_better_goes_on_as_if_it_had_not_paused(
     # Killed before the last rung was written down, it has no step to take again.
     before = folder.metrics()
     examples.remove(SWEEPS, examples.read(SWEEPS).where("rung = 1").select(*SWEEPS.key))
+    runs, of_end = examples.path(ML_RUNS), f"run_id = 'try-{good}' AND outcome = 'done'"
+    examples.spark.sql(f"DELETE FROM delta.`{runs}` WHERE {of_end}")
     code, line, _ = sweep("--resume", "try")
     assert code == 0, line
     assert line["best"] == f"try-{good}"
     assert folder.metrics() == before
+    assert examples.read(ML_RUNS).where(of_end).count() == 1
     assert rows(examples, "try").keys() == found.keys()
+
+
+def test_a_rung_that_nobody_came_over_is_open(examples: Lake) -> None:
+    sweep = Sweep("all-failed", {"a": load_recipe("demo-image")}, {}, 1, (0.5, 1.0), 0.5)
+    run = Run("sweep_vlm", Namespace(lake=examples.root, run_id="all-failed"), examples.spark)
+    failed: dict[str, Any] = {"recipe": "a", "goes_on": False, "error": "rank 0 was killed"}
+    failed |= {"sweep_id": "all-failed", "run_id": "a", "rung": 0.5, "at": datetime.now(UTC)}
+    values = [[failed.get(column.name) for column in SWEEPS.columns]]
+    examples.append(SWEEPS, frame_of(examples.spark, values, SWEEPS.struct))
+    assert _decided(run, sweep, 0.5) is None
 
 
 @pytest.mark.parametrize(

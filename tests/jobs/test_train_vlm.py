@@ -177,6 +177,22 @@ def test_a_recipe_for_another_run_is_refused(
     assert "no run nobody in" in line["error"]
 
 
+def test_an_end_that_the_driver_did_not_record_is_recorded(
+    trained: RunFolder, train: Job, examples: Lake
+) -> None:
+    before = curve(examples, DONE)
+    for table, what in ((ML_RUNS, "event = 'end'"), (METRICS, "stage = 'instruct'")):
+        path = examples.path(table)
+        examples.spark.sql(f"DELETE FROM delta.`{path}` WHERE run_id = '{DONE}' AND {what}")
+    assert len(curve(examples, DONE)) == STEPS
+    code, line, _ = train("--resume", DONE)
+    assert code == 0, line
+    assert line["steps"] == 2 * STEPS
+    assert curve(examples, DONE) == before
+    assert events(examples, DONE) == [("start", "running"), ("end", "done")]
+    assert train("--resume", DONE)[0] == 2
+
+
 def test_a_run_goes_on_with_its_own_recipe_alone(
     trained: RunFolder, train: Job, folder: Path
 ) -> None:

@@ -118,13 +118,13 @@ def test_on_a_cluster_memory_is_known_only_if_it_is_said(
 def test_without_a_size_it_is_the_memory_of_this_machine(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
+    asked: list[tuple[int, bool]] = []
 
-    def memory(processes: int) -> int:
-        asked.append(processes)
+    def memory(processes: int, *, cpu: bool) -> int:
+        asked.append((processes, cpu))
         return 10**8
 
     monkeypatch.setattr("ml.memory.plan.device_memory", memory)
     with pytest.raises(UsageError, match="it does not fit"):
         resume(runs)
-    assert asked == [2]  # ranks share it
+    assert asked == [(2, True)]  # ranks share it, GPU or none

@@ -253,6 +253,28 @@ def test_a_recipe_is_planned_as_it_is_trained(tmp_path: Path) -> None:
     assert found.host == PROCESS_BYTES + found.loader + 12345 + 6 * counts.trained
 
 
+def test_a_micro_batch_is_what_a_rank_has_of_it(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, global_batch=64, micro_batch=16)
+    (on_3,) = plan_of(recipe, processes=3, device_bytes=8 * GB).stages
+    assert on_3.given.micro_batch == 11  # 22 examples, in two turns
+    assert on_3.micro_batches == [16, 8, 4, 2, 1]  # what the recipe may say
+    (on_8,) = plan_of(recipe, processes=8, device_bytes=8 * GB).stages
+    assert on_8.given.micro_batch == 8
+
+
+def test_memory_of_a_container_is_without_what_files_take_in_the_cache(tmp_path: Path) -> None:
+    available = device_memory(cpu=True, cgroup=tmp_path)  # no container
+    (tmp_path / "memory.current").write_text("900000000\n")
+    (tmp_path / "memory.stat").write_text(
+        "anon 300000000\ninactive_file 500000000\nactive_file 9\n"
+    )
+    (tmp_path / "memory.max").write_text("max\n")
+    assert device_memory(cpu=True, cgroup=tmp_path) == pytest.approx(available, rel=0.2)
+    (tmp_path / "memory.max").write_text("1000000000\n")
+    assert device_memory(cpu=True, cgroup=tmp_path) == 600_000_009
+    assert device_memory(2, cpu=True, cgroup=tmp_path) == 300_000_004
+
+
 def test_a_size_is_planned_as_a_language_model() -> None:
     made = plan_of_size(20_000_000, gpus=2, device_bytes=8 * GB, tokens=64)
     (only,) = made.stages
