@@ -67,6 +67,7 @@ bench-train: ## the feed against peers where PEERS_PYTHON names an interpreter t
 		$(if $(PEERS_PYTHON),--peers-python $(PEERS_PYTHON))
 
 bench-memory: ## the memory planner against what 2 and 4 processes hold, ten minutes
+	@$(PYTHON) bootstrap.py ml
 	@$(SPARK) python -m benchmarks.memory_states
 
 docs: setup ## the data dictionary, docs/tables.md

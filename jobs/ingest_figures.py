@@ -67,7 +67,9 @@ def arguments() -> argparse.ArgumentParser:
         help="folders and zips of images (default: the list's folder and the zips in it)",
     )
     made.add_argument(
-        "--encoding", metavar="NAME", help="of the lists (default: a byte order mark, or UTF-8)"
+        "--encoding",
+        metavar="NAME",
+        help="of the lists (default: a byte order mark's; else UTF-8 or, where it is none, cp1252)",
     )
     for ours, meaning in _COLUMN_ARGUMENTS.items():
         made.add_argument(_option(ours), metavar="NAME", dest=f"column_{ours}", help=meaning)

@@ -267,8 +267,7 @@ def _great_expectations() -> Any:
             import great_expectations
     except ImportError as e:
         raise SetupError(
-            "great_expectations is not installed in this Python: run `make setup`, or "
-            "pip install 'roundtrip[quality]'"
+            "great_expectations is not installed in this Python: run `make setup`"
         ) from e
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     return great_expectations

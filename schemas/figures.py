@@ -241,7 +241,7 @@ FIGURE_PAIRS = Table(
         Column("kind", STRING, "bytes, image or caption", nullable=False),
         Column("distance", INT, "between perceptual hashes; 0 for bytes", "bits"),
         Column("difference", FloatType(), "between the thumbnails' pixels, see verification", None),
-        Column("similarity", FloatType(), "Jaccard similarity of captions, estimated", "0 to 1"),
+        Column("similarity", FloatType(), "Jaccard similarity of the captions' shingles", "0 to 1"),
     ),
     key=("example_id", "other_id", "kind"),
     checks={
