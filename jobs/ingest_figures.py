@@ -196,7 +196,7 @@ def _print_summary(
             f"{of.changed:>9,} + {of.unchanged:>11,} {of.without_image:>10,} {of.questions:>10,}"
         )
     for unit in same:
-        print(f"{unit.rsplit('/', 1)[-1][-40:]:<40} already in the lake: nothing changed")
+        print(f"{unit.rsplit('/', 1)[-1][-40:]:<40} already in the lake; --again compares it anew")
     for reason, n in sorted(total.problems.items(), key=lambda x: (-x[1], x[0])):
         print(f"  {reason}: {n:,} rows{total.example(reason)}")
     for note in delivered.notes:

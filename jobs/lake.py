@@ -375,10 +375,10 @@ class Lake:
 
     @contextmanager
     def only_writer(self, table: Table) -> Iterator[None]:
-        """Be the one stream that writes the table. UsageError where another one is at work.
+        """Be the one run that writes the table. UsageError where another one is at work.
 
-        On the local file system by a lock that ends with the process; elsewhere the streams'
-        checkpoint does not let two in.
+        On the local file system by a lock that ends with the process; elsewhere nothing keeps two
+        apart but, of streams, their checkpoint.
         """
         root = self._local_root()
         if root is None:

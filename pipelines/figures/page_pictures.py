@@ -101,10 +101,10 @@ def rejected_sheets(
     whole = figures.select(
         "figure_id", "format", F.col("image").alias("bronze"), F.col("caption").alias("delivered")
     )
-    joined = parts.join(F.broadcast(drawn), on="example_id", how="right")
-    joined = whole.join(F.broadcast(joined), on="figure_id", how="right").withColumn(
-        "dicom", _is_dicom()
-    )
+    # All of them are there. An outer join would move the bytes of all images: Spark broadcasts none
+    # of its sides that matter.
+    joined = parts.join(F.broadcast(drawn), on="example_id")
+    joined = whole.join(F.broadcast(joined), on="figure_id").withColumn("dicom", _is_dicom())
     hangs = F.arrays_overlap("of_image", F.array(*map(F.lit, _UNDRAWN)))
     openable = ~F.coalesce(hangs, F.lit(False)) & (F.length("bronze") <= _MOST_BYTES)
     shown = F.when(~F.col("dicom"), F.coalesce("image", F.when(openable, F.col("bronze"))))
@@ -144,8 +144,8 @@ def copies_side_by_side(
     # All bytes stay where they are but the 132 that tell what DICOM is.
     whole = figures.select("figure_id", "format", F.substring("image", 1, 132).alias("bronze"))
     shown = parts.join(F.broadcast(few), on="example_id")
-    shown = words.join(F.broadcast(shown), on="figure_id", how="right")
-    shown = whole.join(F.broadcast(shown), on="figure_id", how="right")
+    shown = words.join(F.broadcast(shown), on="figure_id")
+    shown = whole.join(F.broadcast(shown), on="figure_id")
     shown = shown.withColumn("dicom", _is_dicom())
     jpeg = _thumbnails(F.when(~F.col("dicom"), F.col("image")))
     rows = shown.select(

@@ -27,6 +27,8 @@ SHARES = (0.8, 0.1, 0.1)
 """Of the groups that go to train, validation and test."""
 
 BRIDGES = "bridges_splits"
+_UNKNOWN = ("", "-", "N/A", "NA", "NAN", "NONE", "NULL", "UNKNOWN")
+"""What lists have in place of an article or a patient: no reason to tie those that have it."""
 
 
 def assign_splits(
@@ -107,8 +109,8 @@ def _keys(examples: DataFrame) -> DataFrame:
     """What an example shares with others, as a hash: example_id, key; a row for each key."""
 
     def key(kind: str, *columns: str) -> Column:
-        known = reduce(lambda a, b: a & b, (F.trim(F.col(c).cast("string")) != "" for c in columns))
-        return F.when(known, F.xxhash64(F.lit(kind), *columns))
+        known = (~F.upper(F.trim(F.col(c).cast("string"))).isin(*_UNKNOWN) for c in columns)
+        return F.when(reduce(lambda a, b: a & b, known), F.xxhash64(F.lit(kind), *columns))
 
     keys = F.array_compact(
         F.array(

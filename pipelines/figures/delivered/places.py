@@ -142,7 +142,11 @@ def _opened_by(url: str) -> tuple[fs.FileSystem, str]:
         return fs.LocalFileSystem(), path
     scheme, rest = url.split(":", 1)
     authority, _, below = rest.removeprefix("//").partition("/")
-    return _remote(_ARROW_SCHEMES.get(scheme, scheme), authority), f"{authority}/{below}"
+    scheme = _ARROW_SCHEMES.get(scheme, scheme)
+    # As Arrow's file systems name files: HDFS from its root, ABFS without the account, which stands
+    # behind the container.
+    root = "" if scheme == "hdfs" else authority.partition("@")[0]
+    return _remote(scheme, authority), f"{root}/{below}"
 
 
 @lru_cache(maxsize=8)

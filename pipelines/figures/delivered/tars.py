@@ -59,6 +59,8 @@ def samples(url: str, limits: Limits) -> Iterator[Sample]:
         try:
             for info, content in _members(stream):
                 info.name = info.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+                if _is_of_macos(info.name):
+                    continue
                 stem, ending = _split(info.name)
                 if sample is None or sample.key != stem:
                     if sample is not None:
@@ -126,6 +128,11 @@ class _TarInfo(tarfile.TarInfo):
         if info.type in _HEADER_TYPES and info.size > _HEADER_BYTES:
             raise tarfile.ReadError(f"a header declares {info.size:,} bytes")
         return info
+
+
+def _is_of_macos(name: str) -> bool:
+    """What macOS puts beside a file that has attributes, between the members of a sample."""
+    return name.rpartition("/")[2].startswith("._") or "__MACOSX" in name.split("/")
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -39,6 +39,8 @@ def images_of(spark: SparkSession, request: Request) -> DataFrame:
 def _places(spark: SparkSession, request: Request) -> list[ImagePlace]:
     if request.images:
         return image_places(spark, request.images)
+    if request.source.lower().endswith(".zip"):
+        return image_places(spark, [request.source])
     folder = request.source if request.is_folder else parent(request.source)
     return image_places(spark, [folder, *files_like(spark, folder, "*.zip", "*.ZIP")])
 

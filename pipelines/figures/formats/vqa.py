@@ -197,7 +197,10 @@ def _split(layout: QuestionLayout) -> Column:
 def _figures(
     questions: DataFrame, images: DataFrame, layout: QuestionLayout, request: Request
 ) -> DataFrame:
-    """A row an image that a question names, and one for each other image that is there."""
+    """A row an image that a question names, and one for each other image that is there.
+
+    Where SOURCE is a list, what else lies about it was not delivered.
+    """
     fields = [(k, _agreed(F.element_at("of_image", F.lit(k)))) for k in layout.of_image]
     entries = F.array(*(F.struct(F.lit(k).alias("key"), v.alias("value")) for k, v in fields))
     filled = F.filter(entries, lambda e: e["value"].isNotNull())
@@ -216,13 +219,14 @@ def _figures(
     rest = [c for c in named.columns if c not in ("unit", "name")]
     nothing = {c: F.lit(None).cast(named.schema[c].dataType) for c in rest}
     placed = locate(named.withColumn("problem", F.lit(None).cast("string")), images, request.limits)
-    others = (
-        unnamed(images.where(F.lower("member").rlike(_IMAGE_FILE)), request.limits)
-        .join(placed.select("url", "member"), on=["url", "member"], how="left_anti")
-        .withColumns({"unit": F.lit(request.source), **nothing})
-    )
+    if request.is_folder or request.images:
+        others = unnamed(images.where(F.lower("member").rlike(_IMAGE_FILE)), request.limits)
+        others = others.join(
+            placed.select("url", "member"), on=["url", "member"], how="left_anti"
+        ).withColumns({"unit": F.lit(request.source), **nothing})
+        placed = placed.unionByName(others)
     absent = ("caption", "patient_id", "licence")
-    return placed.unionByName(others).withColumns(
+    return placed.withColumns(
         {"record": F.col("name"), **{c: F.lit(None).cast("string") for c in absent}}
     )
 

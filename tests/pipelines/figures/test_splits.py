@@ -75,12 +75,14 @@ def test_what_ties_examples(spark: SparkSession) -> None:
         example(11, article_id=" "),
         example(12),
         example(13),
+        example(14, patient_id="Unknown", article_id="NaN"),  # nor is this anybody
+        example(15, patient_id="Unknown", article_id="NaN"),
     ]
     found = splits_of(spark, rows, [(12, 13), (3, 999)])
     groups = {i: row["group_id"] for i, row in found.items()}
     assert groups == {
         **{1: 1, 2: 1, 3: 3, 4: 3, 5: 5, 6: 6, 7: 6, 8: 8, 9: 8, 10: 10, 11: 11},
-        **{12: 12, 13: 12},
+        **{12: 12, 13: 12, 14: 14, 15: 15},
     }
     for row in found.values():
         assert row["split"] == found[row["group_id"]]["split"]

@@ -57,6 +57,14 @@ def test_members_of_one_key_are_one_sample(tmp_path: Path, name: str) -> None:
     assert (three.image, three.texts) == (jpeg(3), {"cls": "7", "json": "[1]"})
 
 
+def test_what_macos_adds_parts_no_sample(tmp_path: Path) -> None:
+    members = {"./._1.jpg": b"attributes", "./1.jpg": jpeg(1), "./._1.txt": b"attributes"}
+    members |= {"./1.txt": b"one", "__MACOSX/._2.jpg": b"attributes", "2.jpg": jpeg(2)}
+    one, two = read(write_tar(tmp_path / "a.tar", members))
+    assert (one.key, one.image, one.texts) == ("1", jpeg(1), {"txt": "one"})
+    assert (two.key, two.image, two.texts) == ("2", jpeg(2), {})
+
+
 @pytest.mark.parametrize("compressed", [False, True], ids=["tar", "tar.gz"])
 def test_a_shard_that_breaks_off_anywhere_gives_what_was_whole(
     tmp_path: Path, compressed: bool

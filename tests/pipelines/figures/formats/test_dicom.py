@@ -90,6 +90,14 @@ def test_files_of_any_name_in_folders_and_zips(spark: SparkSession, tmp_path: Pa
         assert "DOE" not in str(said).upper()
 
 
+def test_one_zip_is_not_its_neighbours(spark: SparkSession, tmp_path: Path) -> None:
+    write_zip(tmp_path / "a.zip", {"IM1": ct("A")})
+    write_zip(tmp_path / "b.zip", {"IM2": ct("B")})
+    (tmp_path / "letter.txt").write_text("private")
+    (row,) = rows_of(spark, tmp_path / "a.zip").values()
+    assert (bytes(row["image"]), row["record"]) == (ct("A"), record_name(KEY, "IM1"))
+
+
 def test_one_file(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(ct("A"))
     (tmp_path / "y").write_bytes(ct("B"))

@@ -384,6 +384,8 @@ def test_vqa_rad(spark: SparkSession, tmp_path: Path) -> None:
         "s2.jpg": made["s2.jpg"],
         "VQA_RAD Image Folder/unasked.jpg": made["unasked.jpg"],
     }
+    alone = delivered(spark, "vqa", tmp_path / "VQA_RAD Dataset Public.json")
+    assert set(figures(alone)) == {"s1.jpg", "s2.jpg"}  # what no question names is not of the list
     # One of its questions is of the published test part, another is not.
     assert (rows["s1.jpg"]["published_split"], rows["s2.jpg"]["published_split"]) == (None, "train")
     assert (rows["s1.jpg"]["article_id"], rows["s1.jpg"]["fields"]) == (
