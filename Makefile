@@ -104,4 +104,5 @@ lock: ## exact versions from setup.py into requirements/*.txt (needs uv)
 
 clean: ## what was built, and demo/; schedule/ with its lake stays, and so does .venv
 	@rm -rf build dist *.egg-info demo udfs/roundtrip-udfs.jar spark-warehouse
+	@rm -f .venv/roundtrip-setup.json  # so that the next start builds them again
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 
 from jobs.ingestion import Delivery, counts_in_tables, ingest
 from jobs.run import Run, log, parser, run_job
+from jobs.session import settings
 from jobs.trip_rules import A_DAY, NEW_YORK, Rules, add_rules, layouts_of
 from pipelines.errors import DataRefused
 from pipelines.trips.clean import Outcome
@@ -64,10 +65,13 @@ def body(run: Run) -> Mapping[str, Any]:
     with run.step("compare with lake"):
         todo, same = _not_done(run, deliveries)
     outcomes: dict[str, Outcome] = {}
-    for batch in _batches(todo):
-        done = len(outcomes)
-        log(f"{JOB}: files {done + 1} to {done + len(batch)} of {len(todo)}")
-        outcomes |= ingest(run, batch, {d.file_id: _rules(run, d.file) for d in batch})
+    # Rows are numbered by how a file is cut, which by default depends on the cores of the moment.
+    cores = run.spark.sparkContext.defaultParallelism
+    with settings(run.spark, {"spark.sql.files.minPartitionNum": str(cores)}):
+        for batch in _batches(todo):
+            done = len(outcomes)
+            log(f"{JOB}: files {done + 1} to {done + len(batch)} of {len(todo)}")
+            outcomes |= ingest(run, batch, {d.file_id: _rules(run, d.file) for d in batch})
     total = reduce(add, outcomes.values(), Outcome())
     run.rows.update(read=total.read, accepted=total.accepted, rejected=total.rejected)
     run.wrote(TRIPS_RAW, TRIPS_REJECTED, TRIPS, DELIVERIES)

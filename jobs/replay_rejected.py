@@ -127,6 +127,13 @@ def _files(run: Run, chosen: DataFrame, layouts: Sequence[Layout]) -> list[Repla
             recognised = recognise(header.get(file_id, []), layouts)
         except Unrecognised as e:
             raise DataRefused(f"file {file_id} ({deliveries[file_id]['paths'][0]}) {e}") from e
+        own = deliveries[file_id]["layout"]
+        if recognised.layout.name != own and not run.args.mapping:
+            raise DataRefused(
+                f"file {file_id} ({deliveries[file_id]['paths'][0]}) was read by the mapping "
+                f"{own!r}, and without it {recognised.layout.name!r} fits: name its file with "
+                "--mapping"
+            )
         found.append(_replayed(run, file_id, deliveries[file_id], recognised))
     return found
 

@@ -32,7 +32,7 @@ from pipelines.trips.quality import (
     stats_against_pairs,
     trips_by_day,
 )
-from pipelines.trips.return_trips.intervals import Interval, within
+from pipelines.trips.return_trips.intervals import Interval, in_whole_hours, within
 from schemas import (
     DELIVERIES,
     FIGURE_GROUPS,
@@ -125,8 +125,10 @@ def _figures(run: Run, table: Table, interval: Interval | None, checked: DataFra
     if table is VLM_EXAMPLES:
         return [examples_of_questions(run.read_pinned(table), run.read_pinned(FIGURE_GROUPS))]
     if table is RETURN_TRIP_STATS:
-        pairs = _within(run.read_pinned(RETURN_TRIPS), RETURN_TRIPS, interval)
-        return [stats_against_pairs(_within(run.read_pinned(table), table, interval), pairs)]
+        # Rows are of whole hours, which a day of a zone such as Kolkata's does not begin with.
+        hours = None if interval is None else in_whole_hours([interval])[0]
+        pairs = _within(run.read_pinned(RETURN_TRIPS), RETURN_TRIPS, hours)
+        return [stats_against_pairs(_within(run.read_pinned(table), table, hours), pairs)]
     return []
 
 
@@ -148,12 +150,14 @@ def _by_day(run: Run, interval: Interval | None) -> Batch:
 
 
 def _deliveries(run: Run, files: DataFrame | None) -> DataFrame:
-    """All files, or those of `files` and those that have not brought a single trip."""
+    """All files, or those of `files`.
+
+    A file of which no row is a trip is of no day: what is amiss with it would be with every one.
+    """
     deliveries = run.read_pinned(DELIVERIES)
     if files is None:
         return deliveries
-    asked = F.broadcast(files.withColumn("asked", F.lit(True)))
-    return deliveries.join(asked, "file_id", "left").where("asked OR rows_accepted = 0")
+    return deliveries.join(F.broadcast(files), "file_id", "left_semi")
 
 
 def _trips_around(run: Run, table: Table, interval: Interval | None) -> DataFrame:

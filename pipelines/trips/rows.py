@@ -65,9 +65,9 @@ def _lines(spark: SparkSession, file: SourceFile) -> DataFrame:
         # source_row turns into a failed write instead of wrong numbers.
         shift = F.create_map(*(F.lit(x) for pair in shifts.items() for x in pair))
         row = F.col("at") + F.element_at(shift, F.col("block"))
-    # The header is line 0.
+    # The header is line 0. Nothing else may go: a wrong number is found where rows are counted.
     return lines.select("value", (row - 1).alias("source_row")).where(
-        F.col("source_row").isNull() | (F.col("source_row") >= 0)
+        F.col("source_row").isNull() | (F.col("source_row") != -1)
     )
 
 

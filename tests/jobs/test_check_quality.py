@@ -58,6 +58,13 @@ def test_good_tables_pass_and_every_result_is_kept(job: Job, checked: Lake, docs
     assert any("trip_id" in p.read_text() for p in pages)
 
 
+def test_statistics_are_checked_in_whole_hours(job: Job, checked: Lake) -> None:
+    """A day of Kolkata begins at half past an hour of UTC."""
+    of_a_day = ("--start", "2015-12-01T15:00:00", "--end", "2015-12-01T23:00:00")
+    code, line, _ = job("gold.return_trip_stats", *of_a_day, "--timezone", "Asia/Kolkata")
+    assert (code, line["not_met"]) == (0, [])
+
+
 def test_a_violation_stops_and_says_what_where_and_how_much(
     job: Job, checked: Lake, docs: Path
 ) -> None:
@@ -100,7 +107,11 @@ def test_a_gate_checks_what_is_joined_and_leaves_pairs_as_they_were(
     job: Job, filled: Lake, docs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     join = job_on(filled, return_trips, capsys, "--gate", "--docs", str(docs))
-    code, line, _ = join("--run-id", "good")
+    # A file without a single trip is of no day, and closes none.
+    refused = ("1" * 64, ["file:/b.csv"], 1, "nyc_tlc", "{}", 9, 0, 9, "a run")
+    filled.append(DELIVERIES, frame_of(filled.spark, [refused], DELIVERIES.struct))
+    day = ("--start", "2015-12-01", "--end", "2015-12-02")
+    code, line, _ = join("--run-id", "good", *day)
     assert (code, line["quality"], line["not_met"]) == (0, "passed", [])
     of_run = filled.read(QUALITY_RESULTS).where("run_id = 'good'").collect()
     assert {(r["checked"], r["version"]) for r in of_run} == {

@@ -79,6 +79,17 @@ def test_it_ends_as_an_ingestion_under_these_rules_would(
 
 
 @pytest.mark.slow
+def test_a_file_is_not_read_by_another_mapping_than_before(job: Job, delivered: Lake) -> None:
+    spark, path = delivered.spark, delivered.path(DELIVERIES)
+    spark.sql(f"UPDATE delta.`{path}` SET layout = 'mexico'")
+    before = versions(delivered)
+    code, line, _ = job(WIDER)
+    assert code == 3
+    assert "was read by the mapping 'mexico', and without it 'nyc_tlc' fits" in line["error"]
+    assert versions(delivered) == before
+
+
+@pytest.mark.slow
 def test_a_dry_run_ranks_reasons_and_changes_nothing(
     delivered: Lake, capsys: pytest.CaptureFixture[str]
 ) -> None:

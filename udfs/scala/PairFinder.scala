@@ -261,13 +261,22 @@ final class PairFinder(table: TripTable, search: Search) {
 
   private def addStretch(row: Int, low: Int, high: Int): Unit =
     if (low <= grid.lastStep && high >= 0) {
-      if (stretches == stretchLow.length) {
-        stretchLow = Arrays.copyOf(stretchLow, 2 * stretches)
-        stretchHigh = Arrays.copyOf(stretchHigh, 2 * stretches)
+      val from = row << grid.lonBits | Math.max(low, 0)
+      val to = row << grid.lonBits | Math.min(high, grid.lastStep)
+      val last = stretches - 1
+      if (last >= 0 && from <= stretchHigh(last) && to >= stretchLow(last)) {
+        // Both ends of a disc round a pole in one step: what lies in it is to be found once.
+        stretchLow(last) = Math.min(from, stretchLow(last))
+        stretchHigh(last) = Math.max(to, stretchHigh(last))
+      } else {
+        if (stretches == stretchLow.length) {
+          stretchLow = Arrays.copyOf(stretchLow, 2 * stretches)
+          stretchHigh = Arrays.copyOf(stretchHigh, 2 * stretches)
+        }
+        stretchLow(stretches) = from
+        stretchHigh(stretches) = to
+        stretches += 1
       }
-      stretchLow(stretches) = row << grid.lonBits | Math.max(low, 0)
-      stretchHigh(stretches) = row << grid.lonBits | Math.min(high, grid.lastStep)
-      stretches += 1
     }
 
   private def scanCell(outboundAt: Int, trip: Int, slot: Int): Unit = {

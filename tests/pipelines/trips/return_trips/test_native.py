@@ -94,6 +94,21 @@ def test_many_tiles_give_the_peers_pairs(
     assert ids(by_the_kernel(trips, trips, 60.0)) == expected
 
 
+def test_a_disc_near_a_pole_that_meets_itself_finds_a_pair_once(spark: SparkSession) -> None:
+    """At the seam, opposite most trips, where all inbound trips end on one meridian."""
+    hour = 3_600_000_000
+
+    def trip(number: int, start: int, km: float, lon: float) -> tuple[object, ...]:
+        lat = 90 - km / 111.195
+        return number, start, start + hour, lat, lon, lat, lon
+
+    schema = "trip_id BIGINT, pickup_us BIGINT, dropoff_us BIGINT, pickup_lat DOUBLE, "
+    schema += "pickup_lon DOUBLE, dropoff_lat DOUBLE, dropoff_lon DOUBLE"
+    outbound = [trip(1, 0, 2.0, 0.0), *(trip(n, 0, 4.0, 180.0) for n in range(2, 7))]
+    inbound = frame_of(spark, [trip(9, 2 * hour, 2.0, 0.0)], schema)
+    assert ids(by_the_kernel(frame_of(spark, outbound, schema), inbound, 200.0)) == {(1, 9)}
+
+
 def test_counting_partitions_and_sides_change_nothing(spark: SparkSession) -> None:
     trips = made(spark, 20_000, 40.75, -73.98, 0.05)
     pairs = by_the_kernel(trips, trips, 100.0)
