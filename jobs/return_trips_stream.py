@@ -262,7 +262,8 @@ def _explained(error: StreamingQueryException) -> Exception:
         return error
     return UsageError(
         f"{TRIPS.name} was rewritten where the stream had read it, as when a file is ingested "
-        f"again, or its log does not reach back that far ({sign}): {_AGAIN}"
+        f"again or an ingestion that was cut off is completed, or its log does not reach back that "
+        f"far ({sign}): {_AGAIN}"
     )
 
 

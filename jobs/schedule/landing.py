@@ -10,7 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from jobs.schedule.assets import FIRST_DAY, ingest, key, return_trips
+from jobs.schedule.assets import DAYS, FIRST_DAY, ingest, key, return_trips
 from schemas import RETURN_TRIPS, TRIPS
 
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")
@@ -21,6 +21,9 @@ SETTLED_S = 10
 # Trips that began just before midnight bring a few to the day before or after: such a day is not
 # the file's.
 _LEAST_SHARE = 0.01
+
+# Ingestions that are looked at in one go.
+_FILES = 100
 
 ingest_job = dg.define_asset_job(
     "ingest_landed_file",
@@ -56,23 +59,24 @@ def landed_files(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest 
             )
 
 
-@dg.asset_sensor(
-    asset_key=key(TRIPS),
-    job=day_job,
-    minimum_interval_seconds=15,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-)
-def days_that_came(
-    context: dg.SensorEvaluationContext, event: dg.EventLogEntry
-) -> Iterator[dg.RunRequest]:
-    """The days of an ingested file, and their neighbours whose pairs it may have changed."""
-    materialization = event.asset_materialization
-    days = materialization.metadata.get("days") if materialization else None
-    if days is None:
-        return
+# Not `asset_sensor`, which is told of the latest of several files between two looks alone.
+@dg.sensor(job=day_job, minimum_interval_seconds=15, default_status=dg.DefaultSensorStatus.RUNNING)
+def days_that_came(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest]:
+    """The days of each ingested file, and their neighbours whose pairs it may have changed.
+
+    A day that has not ended is no partition yet; the schedule runs it when it has.
+    """
+    after = int(context.cursor) if context.cursor else None
+    ingested = dg.AssetRecordsFilter(asset_key=key(TRIPS), after_storage_id=after)
+    found = context.instance.fetch_materializations(ingested, limit=_FILES, ascending=True)
     done = context.instance.get_materialized_partitions(key(RETURN_TRIPS))
-    for day in partitions_of(days.value, done):  # type: ignore[arg-type]
-        yield dg.RunRequest(run_key=f"{event.run_id}:{day}", partition_key=day)
+    for record in found.records:
+        materialization = record.asset_materialization
+        days = materialization.metadata.get("days") if materialization else None
+        for day in partitions_of(days.value, done) if days else ():  # type: ignore[arg-type]
+            if DAYS.has_partition_key(day):
+                yield dg.RunRequest(run_key=f"{record.run_id}:{day}", partition_key=day)
+        context.update_cursor(str(record.storage_id))
 
 
 def partitions_of(trips_by_day: Mapping[str, int], done: set[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +14,7 @@ import pytest
 from jobs.schedule.assets import LandedFile, check_result, ingest, key, return_trips
 from jobs.schedule.definitions import definitions
 from jobs.schedule.figures import landed_figures
-from jobs.schedule.landing import landed_files, partitions_of
+from jobs.schedule.landing import days_that_came, landed_files, partitions_of
 from schemas import (
     DELIVERIES,
     FIGURE_CAPTIONS,
@@ -129,6 +130,32 @@ def test_days_of_a_file_and_their_neighbours_that_have_pairs() -> None:
     done = {"2015-11-29", "2015-11-30", "2015-12-03", "2015-12-05"}
     assert partitions_of(trips_by_day, done) == ["2015-11-30", *days, "2015-12-03"]
     assert partitions_of({}, done) == []
+
+
+def test_days_of_all_files_since_the_last_look_are_asked_for_and_none_to_come() -> None:
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def ingested(days: dict[str, int]) -> None:
+            shown = {"days": dg.MetadataValue.json(days)}
+            instance.report_runless_asset_event(
+                dg.AssetMaterialization(asset_key=key(TRIPS), metadata=shown)
+            )
+
+        def asked(cursor: str | None) -> tuple[list[str | None], str | None]:
+            repository = definitions.get_repository_def()
+            context = dg.build_sensor_context(instance, cursor=cursor, repository_def=repository)
+            told = days_that_came.evaluate_tick(context)
+            return [r.partition_key for r in told.run_requests or []], told.cursor
+
+        ingested({"2015-12-01": 1000})
+        ingested({"2015-12-02": 1000, tomorrow: 1000})
+        days, cursor = asked(None)
+        assert days == ["2015-12-01", "2015-12-02"]
+        ingested({"2015-12-04": 1000})
+        days, cursor = asked(cursor)
+        assert days == ["2015-12-04"]
+        assert asked(cursor)[0] == []
 
 
 @pytest.mark.parametrize(
