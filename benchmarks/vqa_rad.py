@@ -68,11 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     kinds = {args.recipe: seeing}
     if not args.no_text_only:
         kinds[f"{args.recipe}-text"] = _without_images(args.work, seeing)
-    for seed, (kind, recipe), fold in product(args.seeds, kinds.items(), range(FOLDS)):
+    for seed, fold, (kind, recipe) in product(args.seeds, range(FOLDS), kinds.items()):
         run_id = _run_id(kind, seed, fold)
         if not _is_kept(run_id, recipe):
             prepare(args.questions, lake)
-            answer(lake, recipe, seed, fold, run_id)
+            sees = recipe == seeing
+            answer(lake, recipe, seed, fold, run_id, () if sees else ("--controls", "no_image"))
             keep(lake, run_id, recipe)
     report(args.recipe, args.seeds, text_only=not args.no_text_only)
     return 0
@@ -87,7 +88,7 @@ def prepare(questions: Path, lake: Path) -> None:
     _job("prepare_captions", "--longest-side-px", 256, "--lake", lake, "--page", page)
 
 
-def answer(lake: Path, recipe: Path, seed: int, fold: int, run_id: str) -> None:
+def answer(lake: Path, recipe: Path, seed: int, fold: int, run_id: str, how: Sequence[str]) -> None:
     """Train a fold's model and let it answer, unless it has."""
     folder = RunFolder(lake / ".runs" / run_id)
     if not (folder.model / "facts.json").exists():
@@ -95,7 +96,7 @@ def answer(lake: Path, recipe: Path, seed: int, fold: int, run_id: str) -> None:
         new = ("--recipe", recipe, "--seed", seed, "--fold", fold, "--run-id", run_id)
         _job("train_vlm", *(("--resume", run_id) if begun else new), "--lake", lake)
     if not (folder.path / "answered").exists():
-        _job("evaluate_vlm", "--run", run_id, "--batch", 64, "--lake", lake)
+        _job("evaluate_vlm", "--run", run_id, *how, "--batch", 64, "--lake", lake)
         (folder.path / "answered").touch()
 
 
@@ -202,6 +203,8 @@ def _recipe(work: Path, name: str) -> Path:
 def _without_images(work: Path, recipe: Path) -> Path:
     """The same recipe for a model that sees no image in training."""
     text = recipe.read_text(encoding="utf-8")
+    # Which image is withheld is all the same, and the model stays the same whatever that says.
+    text = re.sub(r"(?m)^closed_image_swap = .*\n", "", text)
     blind, changed = re.subn(r"(?m)^image_dropout = .*$", "image_dropout = 1.0", text)
     if changed != len(load_recipe(str(recipe)).stages):
         raise RuntimeError(f"{recipe} needs a line image_dropout in each of its stages")

@@ -25,6 +25,7 @@ from ml.recipe import Data
 from pipelines.errors import UsageError
 from pipelines.figures.splits import FOLDS
 from schemas import PREDICTIONS, SCORES, VLM_EXAMPLES, VQA_EXAMPLES
+from schemas.ml import MODEL_CONTROLS
 
 JOB = "evaluate_vlm"
 
@@ -72,6 +73,15 @@ def arguments() -> argparse.ArgumentParser:
         default=16,
         metavar="ROWS",
         help="questions that a model answers at a time (default 16)",
+    )
+    made.add_argument(
+        "--controls",
+        nargs="*",
+        choices=MODEL_CONTROLS[1:],
+        default=MODEL_CONTROLS[1:],
+        metavar="NAME",
+        help="what the model answers questions with beside their images, which takes as long each "
+        f"time: any of {', '.join(MODEL_CONTROLS[1:])} (default: all)",
     )
     made.add_argument(
         "--pool",

@@ -36,9 +36,10 @@ def score_questions(of: Evaluation, template_name: str) -> dict[str, Any]:
                             strict=True))  # fmt: skip
         pairs = swapped(group_of)
         count = at.rows.count()
-    controls = [control for control in MODEL_CONTROLS if control != "swapped" or pairs]
-    if not pairs:
+    controls = [c for c in MODEL_CONTROLS if c == "image" or c in run.args.controls]
+    if "swapped" in controls and not pairs:
         log("all images are of one group: there is none to swap with")
+        controls.remove("swapped")
     asked = asked_of_model(at.rows, prompt, pairs, controls)
     rows = answered(asked, of.place, of.partitions(count * len(controls))).unionByName(
         answered_without_model(at.rows, Majority(known), Retrieval(known))

@@ -194,6 +194,15 @@ def test_some_rows_are_a_split_of_their_own(evaluated: Lake, evaluate: Job) -> N
     assert evaluated.read(PREDICTIONS).where("split = 'test'").count() == before
 
 
+def test_controls_can_be_left_out(evaluated: Lake, evaluate: Job) -> None:
+    code, line, _ = evaluate("--run", RUN, "--limit", "4", "--controls", "no_image")
+    assert code == 0, line
+    assert line["rows"] == {"questions": 4, "predictions": 16, "captions": 4}
+    scores = line["questions"]["scores"]
+    assert {"image", "no_image", "image minus no_image", "majority"} <= scores.keys()
+    assert not scores.keys() & {"blank", "swapped", "image minus swapped"}
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
