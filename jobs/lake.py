@@ -246,13 +246,15 @@ class Lake:
         self.create(table)
         self._write(table, lambda: writer.save(self.path(table)))
 
-    def replace(self, table: Table, rows: DataFrame, where: str) -> None:
+    def replace(self, table: Table, rows: DataFrame, where: str, note: str | None = None) -> None:
         """Replace, in one transaction, the rows that satisfy the SQL predicate `where`.
 
-        Delta refuses rows that lie outside of the predicate.
+        Delta refuses rows that lie outside of the predicate. `note` stays with the commit.
         """
         writer = table.conform(rows).write.format("delta").mode("overwrite")
         writer = writer.option("replaceWhere", where)
+        if note:
+            writer = writer.option("userMetadata", note)
         self.create(table)
         self._write(table, lambda: writer.save(self.path(table)))
 

@@ -33,7 +33,8 @@ MATCH, HOW = "roundtrip.match", "roundtrip.how"
 # Set while the whole table is being rewritten under other rules: until that is done, its rows and
 # its rules may not belong together.
 REWRITING = "roundtrip.rewriting"
-# ID@VERSION of the silver.trips whose pairs are all here.
+# ID@VERSION of the silver.trips whose pairs are all here, and @ the version of this table that was
+# so. A later commit of a run that had read earlier trips, noted as ID@VERSION, took pairs away.
 UP_TO = "roundtrip.trips_version"
 
 _NO_CHANGES = (
@@ -114,8 +115,7 @@ class PairTable:
         if not mark:
             return ALWAYS, f"{self.table.name} was not made from all trips yet"
         name, version = TRIPS.name, self.run.tables_in[TRIPS.name]
-        table_id, _, read = mark.partition("@")
-        then = int(read)
+        table_id, then = self._held(mark)
         if table_id != self._trips_id or then > version:
             return ALWAYS, f"{name} is not the table any more that {self.table.name} was made from"
         if then == version:
@@ -145,7 +145,7 @@ class PairTable:
             raise RuntimeError(f"the rules of {self.table.name} changed under this run")
         if other:
             self._set({REWRITING: "true", UP_TO: ""})
-        lake.replace(self.table, rows, sql_within("dropoff_at", intervals))
+        lake.replace(self.table, rows, sql_within("dropoff_at", intervals), note=self._trips_read)
         self._moved()
         if other:
             self._set({**self.rules, REWRITING: ""})
@@ -156,11 +156,29 @@ class PairTable:
         Not where another run wrote to it at the same time: which of the two read the later trips
         is not known here, and an earlier mark costs no more than work that was done before.
         """
-        mark = f"{self._trips_id}@{self.run.tables_in[TRIPS.name]}"
+        assert self._version is not None, "the table was made before"
+        mark = f"{self._trips_read}@{self._version}"
         if self.run.lake.version(self.table) != self._version:
             log(f"{self.run.job}: another run wrote to {self.table.name} too: its mark stays")
-        elif self._properties.get(UP_TO) != mark:
+        elif self._properties.get(UP_TO) != f"{self._trips_read}@{self._version - 1}":
             self._set({UP_TO: mark})
+
+    def _held(self, mark: str) -> tuple[str, int]:
+        """The silver.trips whose pairs are still all here: id ("" if it is not one) and version."""
+        table_id, read, *rest = mark.split("@")
+        then, at = int(read), int(rest[0]) if rest else 0
+        if self._version == at + 1:  # nothing came after the mark
+            return table_id, then
+        for version, note in self.run.lake.notes(self.table):
+            if version > at:
+                noted_id, _, noted = note.partition("@")
+                table_id = table_id if noted_id == table_id else ""
+                then = min(then, int(noted))
+        return table_id, then
+
+    @property
+    def _trips_read(self) -> str:
+        return f"{self._trips_id}@{self.run.tables_in[TRIPS.name]}"
 
     @cached_property
     def _trips_id(self) -> str:

@@ -168,6 +168,28 @@ def test_a_mark_is_not_set_over_what_another_run_wrote(
     assert UP_TO not in lake.properties(RETURN_TRIPS)
 
 
+@pytest.mark.slow
+def test_pairs_that_a_run_on_earlier_trips_took_away_come_back(
+    spark: SparkSession, lake: Lake, job: Job
+) -> None:
+    lake.append(TRIPS, silver_trips(spark, [*day(0), *day(1)]))
+    earlier = f"{lake.identity(TRIPS)[0]}@{lake.version(TRIPS)}"
+    job()
+    old = lake.read(RETURN_TRIPS).localCheckpoint()
+    lake.append(TRIPS, silver_trips(spark, [back(98, 0, 1)]))
+    assert job("--incremental")[0] == 0
+    after = tables(lake)
+    assert (1, 98) in pairs(lake)
+    # One that had begun before the last trip came writes after all others.
+    lake.replace(RETURN_TRIPS, old, "true", note=earlier)
+    assert (1, 98) not in pairs(lake)
+    assert job("--incremental")[0] == 0
+    assert tables(lake) == after
+    version = lake.version(RETURN_TRIPS)
+    assert job("--incremental")[0] == 0
+    assert lake.version(RETURN_TRIPS) == version
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
