@@ -123,18 +123,18 @@ def _files(run: Run, chosen: DataFrame, layouts: Sequence[Layout]) -> list[Repla
                 f"file {file_id} has rejected rows and is not in {DELIVERIES.name}: an ingestion "
                 "of it was cut off; run ingest_trips on it first"
             )
+        delivery = deliveries[file_id]
+        named = f"file {file_id} ({delivery['paths'][0]})"
         try:
             recognised = recognise(header.get(file_id, []), layouts)
         except Unrecognised as e:
-            raise DataRefused(f"file {file_id} ({deliveries[file_id]['paths'][0]}) {e}") from e
-        own = deliveries[file_id]["layout"]
-        if recognised.layout.name != own and not run.args.mapping:
+            raise DataRefused(f"{named} {e}") from e
+        if recognised.layout.name != delivery["layout"] and not run.args.mapping:
             raise DataRefused(
-                f"file {file_id} ({deliveries[file_id]['paths'][0]}) was read by the mapping "
-                f"{own!r}, and without it {recognised.layout.name!r} fits: name its file with "
-                "--mapping"
+                f"{named} was read by the mapping {delivery['layout']!r}, and without it "
+                f"{recognised.layout.name!r} fits: name its file with --mapping"
             )
-        found.append(_replayed(run, file_id, deliveries[file_id], recognised))
+        found.append(_replayed(run, file_id, delivery, recognised))
     return found
 
 

@@ -104,4 +104,6 @@ class Decoding:
             ) from e
 
     def _withheld(self, example_id: int, epoch: int) -> bool:
+        if not self.image_dropout:  # most stages: nothing to draw for each example
+            return False
         return chance(self.seed, epoch, example_id) < self.image_dropout

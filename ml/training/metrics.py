@@ -79,11 +79,8 @@ def peak_flops(precision: str) -> float | None:
 
 
 def peak_of(device: str) -> float | None:
-    """Of a device by its name; an RTX A4000 is no A40."""
-    words = (rf"\b{re.escape(name)}\b" for name in _PEAKS)
-    found = (
-        peak for word, peak in zip(words, _PEAKS.values(), strict=True) if re.search(word, device)
-    )
+    """Of a device by its name, in whole words: an RTX A4000 is no A40."""
+    found = (peak for part, peak in _PEAKS.items() if re.search(rf"\b{part}\b", device))
     return next(found, None)
 
 
