@@ -75,6 +75,7 @@ class Batch:
     ids: Mapping[str, str]  # unit to delivery_id
     rows: DataFrame
     questions: DataFrame | None
+    captions_apart: bool  # a row without a caption keeps the one that it has
 
 
 def compared(run: Run, batch: Batch) -> DataFrame:
@@ -85,9 +86,12 @@ def compared(run: Run, batch: Batch) -> DataFrame:
         held = held_of(run, batch.source, version).select(
             "figure_id",
             F.col("sha256").alias(f"{at}_sha256"),
+            F.col("caption").alias(f"{at}_caption"),
             F.col("revision").alias(f"{at}_revision"),
         )
         rows = rows.join(held, on="figure_id", how="left")
+    if batch.captions_apart:
+        rows = rows.withColumn("caption", F.coalesce("caption", "now_caption"))
 
     def state(at: str) -> Column:
         new = revision(F.coalesce(F.col("sha256"), F.col(f"{at}_sha256")))
@@ -100,7 +104,7 @@ def compared(run: Run, batch: Batch) -> DataFrame:
             "act": state("now"),
             "revision": revision(F.coalesce("sha256", "now_sha256")),
         }
-    ).drop(*(f"{at}_{c}" for at in ("now", "then") for c in ("sha256", "revision")))
+    ).drop(*(f"{at}_{c}" for at in ("now", "then") for c in ("sha256", "caption", "revision")))
 
 
 def held_of(run: Run, source: str, version: int | None) -> DataFrame:

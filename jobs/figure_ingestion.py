@@ -21,6 +21,7 @@ from jobs.session import settings
 from pipelines.errors import DataRefused
 from pipelines.figures.delivered.rows import (
     delivery_ids,
+    figure_id,
     question_hash,
     with_figure_ids,
     with_question_ids,
@@ -81,6 +82,7 @@ def ingest(run: Run, delivered: Delivered, source: str, format_: str, *, again: 
                 todo,
                 rows.where(mine),
                 None if questions is None else questions.where(mine),
+                delivered.captions_apart,
             )
             written |= _write(run, delivered, batch)
         rows.unpersist()
@@ -153,6 +155,7 @@ def _write(run: Run, delivered: Delivered, batch: Batch) -> dict[str, Counts]:
                 else:
                     run.lake.update_matched(FIGURES, whole, within, _UPDATES, note)
         _check_written(run, rows, batch)
+        _forget_waiting(run, batch)
     with run.step("write bronze.questions"):
         _write_questions(run, batch, note)
     with run.step("mark as done"):
@@ -192,6 +195,18 @@ def _check_written(run: Run, rows: DataFrame, batch: Batch) -> None:
             f"{lacking:,} rows are not in {FIGURES.name} as they were written: another run of "
             f"{batch.source} changed them at the same time; run this again"
         )
+
+
+def _forget_waiting(run: Run, batch: Batch) -> None:
+    """Remove the rows as which captions waited that now have an image under another record."""
+    if "waited_as" not in batch.rows.columns:
+        return
+    came = batch.rows.where("waited_as IS NOT NULL")
+    came = came.select(figure_id(batch.source, "waited_as").alias("figure_id"))
+    waiting = held_of(run, batch.source, run.lake.version(FIGURES)).where("sha256 IS NULL")
+    done = waiting.join(came, "figure_id", "left_semi").select("source", "figure_id")
+    if not done.isEmpty():
+        run.lake.remove(FIGURES, done)
 
 
 def _write_questions(run: Run, batch: Batch, note: str) -> None:

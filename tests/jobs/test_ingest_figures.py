@@ -14,6 +14,7 @@ from jobs.lake import Lake
 from schemas import FIGURE_DELIVERIES, FIGURES, QUESTIONS, RUNS
 from tests.figure_files import jpeg, write_images, write_jsonl, write_tar
 from tests.job_runs import Job, job_on
+from tests.made_dicom import RAMP, made
 
 pytestmark = pytest.mark.slow
 
@@ -249,3 +250,39 @@ def test_real_deliveries(
             lake.read(FIGURES).where("licence LIKE 'CC%' AND article_id LIKE 'PMC%'").count()
             == 3743
         )
+
+
+def test_dicom_of_two_patients_in_files_of_one_name(
+    job: Job, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROUNDTRIP_PATIENT_KEY", bytes(range(33, 97)).decode())
+    to = ("--format", "dicom", "--source", "h")
+    files = {name: made(RAMP, PatientID=name) for name in ("doe", "roe")}
+    for name, content in files.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "IM1").write_bytes(content)
+        (tmp_path / name / "list.csv").write_text(f"file,report\nIM1,of {name}\nIM2,later {name}\n")
+    with_reports = ("--image-column", "file", "--caption-column", "report", "--reports")
+
+    def deliver(name: str, *more: str) -> tuple[int, ...]:
+        code, line, said = job(str(tmp_path / name), *to, *more)
+        assert code == 0, said
+        return counts(line)
+
+    def held() -> list[tuple[bytes | None, str | None]]:
+        rows = figures(lake).values()
+        return sorted(((r["image"] and bytes(r["image"]), r["caption"]) for r in rows), key=str)
+
+    doe, roe = ((files[name], f"of {name}") for name in files)
+    assert deliver("doe", *with_reports, str(tmp_path / "doe" / "list.csv")) == (2, 2, 0, 0, 1)
+    assert deliver("roe", *with_reports, str(tmp_path / "roe" / "list.csv")) == (2, 2, 0, 0, 1)
+    waiting = [(None, "later doe"), (None, "later roe")]
+    assert held() == sorted([doe, roe, *waiting], key=str)
+
+    # A file that comes once more without its report keeps it, and a report that waited is no row
+    # beside its file.
+    late = made(RAMP, PatientID="roe", SOPInstanceUID="1.2.9")
+    (tmp_path / "roe" / "IM2").write_bytes(late)
+    assert deliver("doe") == (1, 0, 0, 1, 0)
+    assert deliver("roe", *with_reports, str(tmp_path / "roe" / "list.csv")) == (2, 1, 0, 1, 0)
+    assert held() == sorted([doe, roe, (None, "later doe"), (late, "later roe")], key=str)

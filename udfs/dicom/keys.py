@@ -41,9 +41,14 @@ def keyed_hash(key: bytes, kind: str, *values: str) -> str:
     return hmac.digest(key, message, "sha256").hex()
 
 
-def record_name(key: bytes, path: str) -> str:
-    """What stands for a file's path below its delivery, since paths are named by patients."""
-    return keyed_hash(key, "path", path)
+def record_of_content(key: bytes, sha256: str) -> str:
+    """What stands for a file, wherever it lies: two patients may each have an `IM0001`."""
+    return keyed_hash(key, "content", sha256)
+
+
+def record_of_path(key: bytes, path: str, report: str = "") -> str:
+    """What stands for a path without a file, and for its report, until there is one."""
+    return keyed_hash(key, "path", path, report)
 
 
 def shift_days(key: bytes, patient_id: str) -> int:

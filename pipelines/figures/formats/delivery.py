@@ -39,15 +39,19 @@ class Delivered:
 
     `rows` have the columns of `delivered.rows.ROW` and may have more, which `with_bytes` needs: it
     gets some of the rows, in all their columns, with the units that they are of, and adds `image`.
+    A column `waited_as` names the record as which the caption waited for its image, where that is
+    another one than `record`.
     `questions` have the columns of `delivered.rows.QUESTION`. `units` are the lists or shards with
-    their sizes in bytes; `images_apart`: images are files of their own, not in that size. `notes`
-    go into the summary.
+    their sizes in bytes; `images_apart`: images are files of their own, not in that size.
+    `captions_apart`: captions may come in another delivery, so a row without one keeps what the
+    lake has. `notes` go into the summary.
     """
 
     rows: DataFrame
     with_bytes: Callable[[DataFrame, Sequence[str]], DataFrame]
     units: Mapping[str, int]
     images_apart: bool = False
+    captions_apart: bool = False
     questions: DataFrame | None = None
     notes: tuple[str, ...] = ()
 

@@ -1,8 +1,9 @@
 """`dicom`: DICOM files of any name, in folders or zips, with a list of reports or without.
 
-What names a patient stays in the bytes: a record is called by a keyed hash of its path, and only
-what `udfs.dicom.headers` lets through is said of it. Reports are kept as captions, as delivered;
-a report whose file is not there waits for it.
+What names a patient stays in the bytes: a record is called by a keyed hash of its content, and
+only what `udfs.dicom.headers` lets through is said of it. Reports are kept as captions, as
+delivered; a report whose file is not there waits for it, called by a keyed hash of itself and the
+path that it names.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ from pipelines.figures.formats.delivery import Delivered, Request
 from pipelines.figures.formats.layout import Layout, mapped
 from pipelines.figures.formats.listed import check_columns, images_of
 
-_TEXTS = ("record", "problem", "sha256", "caption", "article_id", "patient_id", "modality")
+_TEXTS = (
+    *("record", "position", "waited_as", "problem", "sha256", "caption"),
+    *("article_id", "patient_id", "modality"),
+)
 _SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in _TEXTS),
@@ -64,7 +68,6 @@ def read(spark: SparkSession, request: Request) -> Delivered:
     figures = _with_headers(located, request.patient_key, request.limits).select(
         "*",
         F.lit(request.source).alias("unit"),
-        F.col("record").alias("position"),
         *(F.lit(None).cast("string").alias(c) for c in _ABSENT),
     )
     return Delivered(
@@ -72,6 +75,7 @@ def read(spark: SparkSession, request: Request) -> Delivered:
         with_bytes=lambda todo, _: with_bytes(todo, request.limits, nameless=True),
         units={request.source: size_of(spark, request.reports) if request.reports else 0},
         images_apart=True,
+        captions_apart=True,
     )
 
 
@@ -117,7 +121,7 @@ def _with_headers(located: DataFrame, key: bytes, limits: Limits) -> DataFrame:
 def _row(row: Mapping[str, Any], reader: Reader, key: bytes) -> dict[str, Any]:
     # Here, because only DICOM needs them: they take a second to load.
     from udfs.dicom.headers import header_of
-    from udfs.dicom.keys import record_name
+    from udfs.dicom.keys import keyed_hash, record_of_content, record_of_path
     from udfs.images.picture import Rejected
 
     locator = {name: row[name] for name in LOCATOR_COLUMNS}
@@ -144,5 +148,11 @@ def _row(row: Mapping[str, Any], reader: Reader, key: bytes) -> dict[str, Any]:
                 "modality": header.modality,
                 "fields": [*header.fields.items(), *((k, v) for k, v in ids.items() if v)],
             }
-    path = row["member"] or row["name"]
-    return {**locator, **said, "record": record_name(key, path), "caption": row["caption"]}
+    caption = row["caption"]
+    names: dict[str, str | None] = {"record": record_of_path(key, row["name"], caption or "")}
+    if content is not None:
+        names["waited_as"] = names["record"] if caption else None
+        names["record"] = record_of_content(key, said["sha256"])
+    # A file that is there twice is told apart by its paths, whichever archive is read first.
+    names["position"] = "/".join(keyed_hash(key, "path", row[c] or "") for c in ("member", "url"))
+    return {**locator, **said, **names, "caption": caption}

@@ -13,7 +13,7 @@ from pydicom import uid
 from tests.made_dicom import made
 from tests.real_dicom import FRAMES_OR_REASON, real_dicom
 from udfs.dicom.headers import KEPT_DATES, KEPT_NUMBERS, KEPT_WORDS, Header, header_of
-from udfs.dicom.keys import checked_key, keyed_hash, record_name, shift_days
+from udfs.dicom.keys import checked_key, keyed_hash, record_of_path, shift_days
 from udfs.images.picture import Rejected
 
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -113,9 +113,9 @@ def test_ids_are_keyed_hashes() -> None:
 
 
 def test_names_of_records_hide_their_path() -> None:
-    name = record_name(KEY, "DOE_JOHN/1.dcm")
-    assert name == record_name(KEY, "DOE_JOHN/1.dcm")
-    assert name != record_name(KEY, "DOE_JOHN/2.dcm")
+    name = record_of_path(KEY, "DOE_JOHN/1.dcm")
+    assert name == record_of_path(KEY, "DOE_JOHN/1.dcm")
+    assert name != record_of_path(KEY, "DOE_JOHN/2.dcm")
     assert len(name) == 64
     assert int(name, 16)
 

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.planted import NEEDED_TO_DRAW, Planted, planted_file
 from tests.real_dicom import FRAMES_OR_REASON, real_dicom
 from udfs.dicom.headers import header_of
-from udfs.dicom.keys import record_name
+from udfs.dicom.keys import record_of_path
 from udfs.images.dicom import frames_of
 from udfs.images.picture import Rejected
 
@@ -94,4 +94,4 @@ def test_planted_in_every_element_of_a_picture_that_is_drawn(
 def test_planted_in_the_name_of_the_file() -> None:
     plant = Planted()
     path = f"{plant('LO', 'folder')}/{plant('LO', 'file')}.dcm"
-    assert plant.found_in(record_name(KEY, path).encode()) == {}
+    assert plant.found_in(record_of_path(KEY, path).encode()) == {}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import generate_uid
 from pyspark.sql import SparkSession
 
 from pipelines.errors import UsageError
@@ -19,31 +18,23 @@ from pipelines.figures.delivered.rows import with_figure_ids, with_records_told_
 from pipelines.figures.formats.delivery import Request
 from pipelines.figures.formats.registry import FORMATS
 from tests.figure_files import write_zip
-from udfs.dicom.keys import record_name
+from tests.made_dicom import made
+from udfs.dicom.keys import record_of_content, record_of_path
 
 pytestmark = pytest.mark.slow
 
 KEY = bytes(range(64))
 
 
-def ct(patient: str, seed: int = 0) -> bytes:
+def ct(patient: str, shade: int = 0) -> bytes:
     """A small CT that names its patient."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[patient, str(seed)])
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    made = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    made.SOPClassUID, made.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-    made.StudyInstanceUID = generate_uid(entropy_srcs=[patient])
-    made.PatientName, made.PatientID, made.Modality = f"{patient}^John", f"ID{patient}", "CT"
-    made.Rows = made.Columns = 8
-    made.BitsAllocated = made.BitsStored = 8
-    made.HighBit, made.PixelRepresentation, made.SamplesPerPixel = 7, 0, 1
-    made.PhotometricInterpretation = "MONOCHROME2"
-    made.PixelData = np.full((8, 8), seed, np.uint8).tobytes()
-    out = io.BytesIO()
-    made.save_as(out, enforce_file_format=True)
-    return out.getvalue()
+    study = generate_uid(entropy_srcs=[patient])
+    who: dict[str, Any] = {"PatientName": f"{patient}^John", "PatientID": f"ID{patient}"}
+    return made(np.full((8, 8), shade, np.uint8), StudyInstanceUID=study, **who)
+
+
+def named(content: bytes) -> str:
+    return record_of_content(KEY, hashlib.sha256(content).hexdigest())
 
 
 def rows_of(spark: SparkSession, source: Path, **told: Any) -> dict[str, dict[str, Any]]:
@@ -67,7 +58,11 @@ def test_files_of_any_name_in_folders_and_zips(spark: SparkSession, tmp_path: Pa
     columns = {"image": "file", "caption": "report"}
     reports = str(root / "reports.csv")
     rows = rows_of(spark, root, reports=reports, columns=columns)
-    path_of = {record_name(KEY, p): p for p in (*files, "DOE_JANE.dcm", "DOE_JIM/9")}
+    path_of = {named(content): path for path, content in files.items()}
+    path_of |= {
+        named(ct("DOE-JANE")): "DOE_JANE.dcm",
+        record_of_path(KEY, "DOE_JIM/9", "later"): "DOE_JIM/9",
+    }
     by_path = {path_of[record]: row for record, row in rows.items()}
     assert set(by_path) == {*files, "DOE_JANE.dcm", "DOE_JIM/9"}
     assert {p: bytes(by_path[p]["image"]) for p in files} == files
@@ -95,14 +90,14 @@ def test_one_zip_is_not_its_neighbours(spark: SparkSession, tmp_path: Path) -> N
     write_zip(tmp_path / "b.zip", {"IM2": ct("B")})
     (tmp_path / "letter.txt").write_text("private")
     (row,) = rows_of(spark, tmp_path / "a.zip").values()
-    assert (bytes(row["image"]), row["record"]) == (ct("A"), record_name(KEY, "IM1"))
+    assert (bytes(row["image"]), row["record"]) == (ct("A"), named(ct("A")))
 
 
 def test_one_file(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(ct("A"))
     (tmp_path / "y").write_bytes(ct("B"))
     (row,) = rows_of(spark, tmp_path / "x").values()
-    assert (bytes(row["image"]), row["record"]) == (ct("A"), record_name(KEY, "x"))
+    assert (bytes(row["image"]), row["record"]) == (ct("A"), named(ct("A")))
 
 
 def test_reports_without_their_columns(spark: SparkSession, tmp_path: Path) -> None:
