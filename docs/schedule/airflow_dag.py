@@ -18,10 +18,9 @@ LAKE = os.environ.get("LAKE", "/data/lake")
 LANDING = os.environ.get("LANDING", "/data/landing")
 DOCS = os.environ.get("QUALITY_DOCS", "/data/quality")
 
-# The run of 2 December, half past five UTC, is about the day that has just ended in New York. By
-# default Airflow 3 gives a run a moment, not an interval, so both ends are counted from that.
-HERE = "logical_date.in_timezone('America/New_York')"
-DAY = ["--start", f"{{{{ {HERE}.subtract(days=1) | ds }}}}", "--end", f"{{{{ {HERE} | ds }}}}"]
+# Pairs of the last days are checked. Which trips are joined, the trips themselves say: those that
+# came, and those before them that they may be returns of.
+SINCE = ["--start", "{{ logical_date.in_timezone('America/New_York').subtract(days=2) | ds }}"]
 
 
 def job(name: str, *arguments: str, step: str | None = None) -> SparkSubmitOperator:
@@ -46,6 +45,6 @@ with DAG(
     default_args={"retries": 2, "retry_delay": timedelta(minutes=5)},
 ):
     ingest = job("ingest_trips", LANDING)
-    pairs = job("return_trips", "--gate", *DAY, "--docs", DOCS)
-    check = job("check_quality", "gold.return_trips", *DAY, "--docs", DOCS, step="check_pairs")
+    pairs = job("return_trips", "--gate", "--incremental", "--docs", DOCS)
+    check = job("check_quality", "gold.return_trips", *SINCE, "--docs", DOCS, step="check_pairs")
     ingest >> pairs >> check
