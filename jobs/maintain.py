@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any
 
 from jobs.arguments import duration
 from jobs.run import Run, parser, run_job
 from pipelines.errors import UsageError
-from schemas import TABLES, Table
+from schemas import RETURN_TRIPS_LIVE, TABLES, Table
 
 JOB = "maintain"
 
@@ -57,13 +58,17 @@ def body(run: Run) -> Mapping[str, Any]:
         )
     tables = _tables(run, args.tables)
     print(f"\n{'table':<28} {'files':>7} {'MB':>10} {'MB a file':>10} {'to remove':>10}")
-    removed = {}
+    removed: dict[str, int] = {}
+    left: list[str] = []
     for table in tables:
         with run.step(table.name):
-            if args.apply:
-                run.lake.optimize(table)
-            files, size = run.lake.size(table)
-            removed[table.name] = run.lake.vacuum(table, args.retention, dry_run=not args.apply)
+            with _turn(run, table) as apply:
+                if apply:
+                    run.lake.optimize(table)
+                files, size = run.lake.size(table)
+                removed[table.name] = run.lake.vacuum(table, args.retention, dry_run=not apply)
+            if args.apply and not apply:
+                left.append(table.name)
             run.wrote(table)
         mean = size / files / 1e6 if files else 0
         print(
@@ -72,8 +77,23 @@ def body(run: Run) -> Mapping[str, Any]:
         )
     if not args.apply:
         print("\nnothing was changed: --apply compacts the files, and removes those that are to go")
+    if left:
+        print(f"\na stream is writing {', '.join(left)}: left as it is, end the stream first")
     print()
-    return {"applied": args.apply, "files_to_remove": removed}
+    return {"applied": args.apply, "files_to_remove": removed, "left": left}
+
+
+@contextmanager
+def _turn(run: Run, table: Table) -> Iterator[bool]:
+    """Whether to write the table: to be, and no stream does, which takes no turns with others."""
+    with ExitStack() as held:
+        apply = run.args.apply
+        if apply and table is RETURN_TRIPS_LIVE:
+            try:
+                held.enter_context(run.lake.only_writer(table))
+            except UsageError:
+                apply = False
+        yield apply
 
 
 def _tables(run: Run, names: Sequence[str]) -> list[Table]:

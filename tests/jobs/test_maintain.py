@@ -10,7 +10,7 @@ import pytest
 
 from jobs.lake import Lake
 from jobs.maintain import main
-from schemas import TRIPS
+from schemas import RETURN_TRIPS_LIVE, TRIPS
 from tests.job_processes import content
 from tests.job_runs import Job, job_on
 from tests.made_trips import commuters, silver_trips
@@ -53,6 +53,17 @@ def test_what_a_killed_run_left_goes_after_the_retention(job: Job, lake: Lake) -
         code, line, _ = job("silver.trips", *arguments)
         assert (code, line["files_to_remove"]) == (0, {"silver.trips": told})
         assert (new.exists(), old.exists()) == (True, is_there)
+
+
+def test_what_a_stream_is_writing_is_left(job: Job, lake: Lake) -> None:
+    lake.create(RETURN_TRIPS_LIVE)
+    with lake.only_writer(RETURN_TRIPS_LIVE):
+        code, line, _ = job("--apply", RETURN_TRIPS_LIVE.name)
+        assert (code, line["left"]) == (0, [RETURN_TRIPS_LIVE.name])
+    assert lake.version(RETURN_TRIPS_LIVE) == 0
+    code, line, _ = job("--apply", RETURN_TRIPS_LIVE.name)
+    assert (code, line["left"]) == (0, [])
+    assert lake.version(RETURN_TRIPS_LIVE) != 0  # VACUUM says in the log that it was there
 
 
 @pytest.mark.parametrize(
