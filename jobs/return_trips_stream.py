@@ -9,17 +9,18 @@ job is killed.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pyspark.errors import StreamingQueryException
 
 from jobs.arguments import duration
-from jobs.pair_table import RADII, WINDOW_S, add_pair_rules, pair_rules
+from jobs.pair_table import RADII, WINDOW_S, add_pair_rules, pair_rules, seconds_of
 from jobs.run import Run, log, parser, run_job
 from jobs.streams import Batch, ended_by_signals, state_settings, watch
 from pipelines.errors import UsageError
@@ -76,7 +77,8 @@ def arguments() -> argparse.ArgumentParser:
         default=LATENESS,
         metavar="TIME",
         help="a trip may come this much later than trips that ended after it; later ones are "
-        "left out and counted (default 1h)",
+        "left out and counted. Files that are cut by the pickup, a day or a month each, need as "
+        "much as --max-duration (default 1h)",
     )
     made.add_argument(
         "--max-files",
@@ -144,6 +146,7 @@ def body(run: Run) -> Mapping[str, Any]:
         trips_read=seen.trips,
         pairs_written=seen.pairs,
         too_long=seen.too_long,
+        in_future=seen.in_future,
         late_rows=seen.late_rows,
     )
     if seen.source_version is not None:
@@ -152,6 +155,7 @@ def body(run: Run) -> Mapping[str, Any]:
     _print_summary(run, seen)
     return {
         "batches": seen.batches,
+        "lateness_needed_h": seen.lateness_needed_h(args.lateness),
         "watermark": seen.watermark,
         "state": {
             "rows": seen.state_rows,
@@ -170,9 +174,11 @@ class _Seen:
     batches: int = 0
     trips: int = 0
     too_long: int = 0
+    in_future: int = 0
     returns_keyed: int = 0
     pairs: int = 0
     late_rows: int = 0
+    most_late: timedelta = timedelta(0)  # of trips of batches of which some were too late
     watermark: str | None = None
     state_rows: int = 0
     most_state_rows: int = 0
@@ -184,15 +190,26 @@ class _Seen:
         self.batches += 1
         self.trips += batch.count(TRIPS_SEEN)
         self.too_long += batch.count(TRIPS_SEEN, "too_long")
+        self.in_future += batch.count(TRIPS_SEEN, "in_future")
         self.returns_keyed += batch.count(RETURNS_KEYED)
         self.pairs += batch.count(PAIRS_FOUND)
         self.late_rows += batch.late_rows
+        if batch.late_rows and batch.watermark:
+            early = datetime.fromtimestamp(batch.count(TRIPS_SEEN, "early_us") / 1e6, UTC)
+            behind = datetime.fromisoformat(batch.watermark) - early
+            self.most_late = max(self.most_late, behind)
         self.watermark = batch.watermark or self.watermark
         self.state_rows = batch.state_rows
         self.most_state_rows = max(self.most_state_rows, batch.state_rows)
         self.most_memory_bytes = max(self.most_memory_bytes, batch.state_memory_bytes)
         self.most_file_bytes = max(self.most_file_bytes, batch.state_file_bytes)
         self.source_version = batch.source_version
+
+    def lateness_needed_h(self, lateness: timedelta) -> int | None:
+        """Whole hours of lateness that would have been enough; None where nothing was late."""
+        if not self.late_rows:
+            return None
+        return math.ceil((lateness + self.most_late) / timedelta(hours=1))
 
     @property
     def rows_per_trip(self) -> float:
@@ -209,8 +226,8 @@ def _count(text: str) -> int:
 def _rules(args: argparse.Namespace) -> dict[str, str]:
     return {
         **pair_rules(args),
-        MAX_DURATION_S: f"{args.max_duration.total_seconds():g}",
-        LATENESS_S: f"{args.lateness.total_seconds():g}",
+        MAX_DURATION_S: seconds_of(args.max_duration),
+        LATENESS_S: seconds_of(args.lateness),
     }
 
 
@@ -283,11 +300,15 @@ def _print_summary(run: Run, seen: _Seen) -> None:
     print(f"\n{seen.trips:,} trips in {seen.batches:,} batches gave {seen.pairs:,} pairs")
     if seen.too_long:
         print(f"{seen.too_long:,} trips took {_hours(args.max_duration)} or longer: no returns")
+    if seen.in_future:
+        print(f"{seen.in_future:,} trips end more than a day from now and were left out")
     if seen.late_rows:
         about = seen.late_rows / max(seen.rows_per_trip, 1.0)
         print(
             f"{seen.late_rows:,} rows, of about {about:,.0f} trips, came more than "
-            f"{_hours(args.lateness)} late and were left out: see --lateness"
+            f"{_hours(args.lateness)} late and were left out: --again with --lateness "
+            f"{seen.lateness_needed_h(args.lateness)}h takes nearly all of them along, and a "
+            "shorter --max-duration keeps the state small all the same"
         )
     print(
         f"largest state {seen.most_state_rows:,} rows, {_mb(seen.most_memory_bytes)} of memory, "

@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,8 @@ def test_pairs_are_found_as_trips_arrive(lake: Lake, job: Job) -> None:
     arrive(lake, [OUT], [BACK, LATER])
     code, line, err = job("--max-files", "1")
     assert code == 0
-    assert line["rows"] == {"trips_read": 3, "pairs_written": 2, "too_long": 0, "late_rows": 0}
+    nothing = dict.fromkeys(("too_long", "in_future", "late_rows"), 0)
+    assert line["rows"] == {"trips_read": 3, "pairs_written": 2, **nothing}
     assert re.search(r"batch 0: 1 trips, 0 pairs, watermark -, state \d+ rows, .* s\n", err)
     assert re.search(r"batch 1: 2 trips, 2 pairs, watermark 20.*Z, state \d+ rows, .* s\n", err)
     assert line["tables_in"] == {"silver.trips": lake.version(TRIPS)}
@@ -155,12 +157,15 @@ def test_late_and_too_long_trips_are_left_out_and_counted(lake: Lake, job: Job) 
     long = replace(BACK, trip_id=5, dropoff_us=NOON + 3 * HOUR)
     # Ends the next day, elsewhere, and so moves the watermark beyond BACK.
     next_day = Trip(6, NOON + 24 * HOUR, NOON + 25 * HOUR, 0.0, 0.0, 1.0, 1.0)
-    arrive(lake, [OUT, long, next_day])
+    far = us(datetime(2341, 1, 1, tzinfo=UTC))
+    arrive(lake, [OUT, long, next_day, replace(OUT, trip_id=7, pickup_us=far, dropoff_us=far + 1)])
     code, line, _ = job("--max-duration", "2h")
-    assert (code, line["rows"]["too_long"]) == (0, 1)
+    assert (code, line["rows"]["too_long"], line["rows"]["in_future"]) == (0, 1, 1)
+    assert line["rows"]["late_rows"] == 0
     arrive(lake, [BACK])
     code, line, _ = job("--max-duration", "2h")
     assert (code, line["rows"]["trips_read"]) == (0, 1)
+    assert line["lateness_needed_h"] == 24  # BACK ends 23 hours and 40 minutes before next_day
     # One row as outbound trip, and as return one for each key.
     assert (code, line["rows"]["trips_read"]) == (0, 1)
     assert line["rows"]["late_rows"] == line["state"]["rows_per_trip"] > 1

@@ -38,10 +38,13 @@ from udfs.geometry import cell_of
 
 LATENESS = timedelta(hours=1)
 MAX_DURATION = timedelta(hours=24)
+# Of clocks that are wrong. A drop-off years ahead would let the watermark pass all that is to come.
+_AHEAD = timedelta(days=1)
 
 # Observed metrics, for whoever runs the stream.
 TRIPS_SEEN = "trips"
-"""`rows`, and of these `too_long`: of max_duration or longer, so not looked at as returns."""
+"""`rows`; of these `too_long`, of max_duration or longer, so not looked at as returns, and
+`in_future`, not looked at; `early_us`, the drop-off that all but a hundredth come after."""
 RETURNS_KEYED = "returns"
 """`rows` that the trips made as returns, one for each key."""
 PAIRS_FOUND = "pairs"
@@ -59,10 +62,10 @@ def live_return_trips(
     """Rows of gold.return_trips_live, as a stream where `trips` is one.
 
     `trips` as for `find_return_trips`, with which it agrees on what is neither late nor too long:
-    a trip of `max_duration` or longer is no return trip, and a trip that comes in a later batch
-    than one that ended `lateness` or more after it may be left out. On a table that is no stream
-    nothing is late. Metrics are observed under the names above. Raises UsageError for impossible
-    radii or lengths of time.
+    a trip of `max_duration` or longer is no return trip, a trip that comes in a later batch than
+    one that ended `lateness` or more after it may be left out, and one that ends more than a day
+    after its batch begins is. On a table that is no stream nothing is late. Metrics are observed
+    under the names above. Raises UsageError for impossible radii or lengths of time.
     """
     radii = checked_radii(radii_m)
     for name, length in (("window", window), ("longest duration", max_duration)):
@@ -73,10 +76,17 @@ def live_return_trips(
     radius_m = float(radii[-1])
     known = geometry_of(trips).withColumn("dropoff_at", F.timestamp_micros("dropoff_us"))
     fits = F.col("dropoff_us") - F.col("pickup_us") < micros(max_duration)
+    over = F.col("dropoff_at") < F.current_timestamp() + F.lit(_AHEAD)
+    early = F.percentile_approx(F.when(over, F.col("dropoff_us")), 0.01)
     outbound = known.observe(
-        TRIPS_SEEN, F.count(F.lit(1)).alias("rows"), F.count_if(~fits).alias("too_long")
+        TRIPS_SEEN,
+        F.count(F.lit(1)).alias("rows"),
+        F.count_if(~fits).alias("too_long"),
+        F.count_if(~over).alias("in_future"),
+        early.alias("early_us"),
     )
-    a, b = _outbound(outbound, radius_m), _returns(known.where(fits), radius_m)
+    a = _outbound(outbound.where(over), radius_m)
+    b = _returns(known.where(fits & over), radius_m)
     delay = f"{micros(lateness) // 1000} milliseconds"
     a, b = a.withWatermark("a_dropoff_at", delay), b.withWatermark("b_dropoff_at", delay)
     same_places = (F.col("a_place_1") == F.col("b_place_1")) & (
