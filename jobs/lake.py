@@ -246,17 +246,30 @@ class Lake:
         self.create(table)
         self._write(table, lambda: writer.save(self.path(table)))
 
-    def replace(self, table: Table, rows: DataFrame, where: str, note: str | None = None) -> None:
+    def replace(
+        self,
+        table: Table,
+        rows: DataFrame,
+        where: str,
+        note: str | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         """Replace, in one transaction, the rows that satisfy the SQL predicate `where`.
 
-        Delta refuses rows that lie outside of the predicate. `note` stays with the commit.
+        Delta refuses rows that lie outside of the predicate. `note` stays with the commit. `check`
+        is called before each attempt, and raises where the table is no more what the rows are for.
         """
         writer = table.conform(rows).write.format("delta").mode("overwrite")
         writer = writer.option("replaceWhere", where)
         if note:
             writer = writer.option("userMetadata", note)
         self.create(table)
-        self._write(table, lambda: writer.save(self.path(table)))
+
+        def replace() -> None:
+            check()
+            writer.save(self.path(table))
+
+        self._write(table, replace)
 
     def merge(
         self, table: Table, rows: DataFrame, within: str | None = None, note: str | None = None

@@ -30,8 +30,8 @@ from schemas import TRIPS, Table
 
 RADII, WINDOW_S = "roundtrip.radii_m", "roundtrip.window_s"
 MATCH, HOW = "roundtrip.match", "roundtrip.how"
-# Set while the whole table is being rewritten under other rules: until that is done, its rows and
-# its rules may not belong together.
+# The run that is rewriting the whole table under other rules: until that is done, its rows and its
+# rules may not belong together.
 REWRITING = "roundtrip.rewriting"
 # ID@VERSION of the silver.trips whose pairs are all here, and @ the version of this table that was
 # so. A later commit of a run that had read earlier trips, noted as ID@VERSION, took pairs away.
@@ -71,8 +71,13 @@ def pair_rules(args: argparse.Namespace) -> dict[str, str]:
     """The same as properties of a table."""
     return {
         RADII: ",".join(map(str, args.radii_m)),
-        WINDOW_S: f"{args.window.total_seconds():g}",
+        WINDOW_S: seconds_of(args.window),
     }
+
+
+def seconds_of(length: timedelta) -> str:
+    """A length of time as a property: seconds, to the microsecond, such as 28800."""
+    return f"{length.total_seconds():.6f}".rstrip("0").rstrip(".")
 
 
 class PairTable:
@@ -142,13 +147,28 @@ class PairTable:
             self._properties.get(k) != v for k, v in self.rules.items()
         )
         if other and not whole:
-            raise RuntimeError(f"the rules of {self.table.name} changed under this run")
+            raise self._changed_under_this_run()
         if other:
-            self._set({REWRITING: "true", UP_TO: ""})
-        lake.replace(self.table, rows, sql_within("dropoff_at", intervals), note=self._trips_read)
+            self._set({REWRITING: self.run.run_id, UP_TO: ""})
+        seen = [self._properties.get(name) for name in (*self.rules, REWRITING)]
+
+        def check() -> None:  # a commit that lost a race may have lost it against a rewrite
+            now = lake.properties(self.table)
+            if [now.get(name) for name in (*self.rules, REWRITING)] != seen:
+                raise self._changed_under_this_run()
+
+        where = sql_within("dropoff_at", intervals)
+        lake.replace(self.table, rows, where, note=self._trips_read, check=check)
         self._moved()
         if other:
+            check()
             self._set({**self.rules, REWRITING: ""})
+
+    def _changed_under_this_run(self) -> UsageError:
+        return UsageError(
+            f"another run rewrites {self.table.name} under other rules at this moment: run this "
+            "again when that one has ended, under the same rules as that one"
+        )
 
     def mark_up_to_date(self) -> None:
         """Note that the table now holds the pairs of all trips that this run read.
