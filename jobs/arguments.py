@@ -12,6 +12,8 @@ from pipelines.trips.clean import Box
 from pipelines.trips.layouts import checked_timezone
 from pipelines.trips.return_trips.intervals import Interval
 
+# What SQL and Python both write and read, with room for the days around.
+_FIRST_YEAR, _LAST_YEAR = 1001, 9998
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -77,6 +79,8 @@ def moment(text: str, timezone: str) -> datetime:
             at = datetime.combine(date.fromisoformat(text), datetime.min.time())
         else:
             at = datetime.fromisoformat(text)
+        if not _FIRST_YEAR <= at.year <= _LAST_YEAR:
+            raise ValueError(f"year {at.year}")
         if at.tzinfo is None:
             at = at.replace(tzinfo=ZoneInfo(timezone))
         return at.astimezone(UTC)
@@ -114,7 +118,7 @@ def asked_interval(args: argparse.Namespace) -> Interval | None:
     Raises UsageError.
     """
     checked_timezone(args.timezone)
-    start, end = (moment(x, args.timezone) if x else None for x in (args.start, args.end))
+    start, end = (None if x is None else moment(x, args.timezone) for x in (args.start, args.end))
     if start and end and start >= end:
         raise UsageError(f"--start {args.start} is not before --end {args.end}")
     return Interval(start, end) if start or end else None

@@ -86,8 +86,8 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument(
         "--gate",
         action="store_true",
-        help=f"first check the trips of the interval as check_quality {TRIPS.name} does; bad ones "
-        "end it with 3 and leave every pair as it was",
+        help=f"first check the trips of the interval, and those that may be their returns, as "
+        f"check_quality {TRIPS.name} does; bad ones end it with 3 and leave every pair as it was",
     )
     add_docs(made)
     made.add_argument(
@@ -118,7 +118,7 @@ def body(run: Run) -> Mapping[str, Any]:
         if not args.dry_run:
             target.mark_up_to_date()
         return {"nothing_changed": True}
-    quality = check_table(run, TRIPS, spanned(intervals)) if args.gate else {}
+    quality = check_table(run, TRIPS, spanned(intervals), window=args.window) if args.gate else {}
     with run.step("estimate"):
         expected = _estimate(run, trips, intervals)
     print_estimate(expected)
@@ -152,7 +152,7 @@ def body(run: Run) -> Mapping[str, Any]:
 
 def _check_arguments(args: argparse.Namespace) -> None:
     """Raises UsageError for arguments that do not go together."""
-    if args.incremental and (args.start or args.end):
+    if args.incremental and not (args.start is None and args.end is None):
         raise UsageError("--incremental finds its interval by itself: leave out --start and --end")
     if args.how and args.match == ALL:
         raise UsageError(f"--how {args.how} needs --match first or --match nearest")

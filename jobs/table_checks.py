@@ -32,7 +32,7 @@ from pipelines.trips.quality import (
     stats_against_pairs,
     trips_by_day,
 )
-from pipelines.trips.return_trips.intervals import Interval, in_whole_hours, within
+from pipelines.trips.return_trips.intervals import Interval, in_whole_hours, prolonged, within
 from schemas import (
     DELIVERIES,
     FIGURE_GROUPS,
@@ -61,17 +61,21 @@ def add_docs(made: argparse.ArgumentParser) -> None:
     )
 
 
-def check_table(run: Run, table: Table, interval: Interval | None) -> dict[str, Any]:
+def check_table(
+    run: Run, table: Table, interval: Interval | None, *, window: timedelta = timedelta(0)
+) -> dict[str, Any]:
     """Check a table's rows, of the interval where there is one; fields for the job's JSON line.
 
-    The job has --docs and --timezone. Raises DataRefused, which names the page, where an
-    expectation of level `error` does not hold.
+    The job has --docs and --timezone. Of trips that are about to be joined, those that begin up to
+    `window` after the interval are checked too, and their files, but not how many their day has:
+    it may not be over. Raises DataRefused, which names the page, where an expectation of level
+    `error` does not hold.
     """
     docs = run.args.docs
     verdicts: list[Verdict] = []
     with run.step("plan"):
         checker = Checker(docs, run_id=run.run_id)
-        own = batch_of(table, _within(run.read_pinned(table), table, interval))
+        own = batch_of(table, _within(run.read_pinned(table), table, interval, window))
         batches = [own, *_figures(run, table, interval, own.rows)]
     with checker:
         checker.fetch(batches)
@@ -172,10 +176,18 @@ def _trips_around(run: Run, table: Table, interval: Interval | None) -> DataFram
     return trips.where(F.col("pickup_at") < F.lit(late)) if late else trips
 
 
-def _within(rows: DataFrame, table: Table, interval: Interval | None) -> DataFrame:
+def _within(
+    rows: DataFrame,
+    table: Table,
+    interval: Interval | None,
+    window: timedelta = timedelta(0),
+) -> DataFrame:
     if interval is None or table.time is None:
         return rows
-    return rows.where(within(table.time, [interval]))
+    inside = within(table.time, [interval])
+    if window:
+        inside |= within("pickup_at", prolonged([interval], window))
+    return rows.where(inside)
 
 
 def _rows(

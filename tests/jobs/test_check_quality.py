@@ -118,6 +118,22 @@ def test_a_gate_checks_what_is_joined_and_leaves_pairs_as_they_were(
         (TRIPS.name, line["tables_in"][TRIPS.name])
     }
     before = filled.version(RETURN_TRIPS)
+    # Trips of the next day are returns of this one, so a bad file of them closes it too.
+    next_day = F.col("pickup_at") + F.expr("INTERVAL 24 HOURS")
+    own = {
+        "trip_id": F.lit(1000).cast("bigint"),
+        "file_id": F.lit("2" * 64),
+        "day": F.date_add("day", 1),
+    }
+    moved = {"pickup_at": next_day, "dropoff_at": next_day + F.expr("INTERVAL 10 MINUTES")}
+    first = filled.read(TRIPS).where("trip_id = 0").withColumns({**own, **moved})
+    filled.append(TRIPS, first)
+    bad = ("2" * 64, ["file:/c.csv"], 1, "nyc_tlc", "{}", 9, 1, 8, "a run")
+    filled.append(DELIVERIES, frame_of(filled.spark, [bad], DELIVERIES.struct))
+    code, line, err = join("--run-id", "next", *day)
+    assert (code, line["outcome"]) == (3, "refused")
+    assert "share_rejected" in err
+    filled.spark.sql(f"DELETE FROM delta.`{filled.path(TRIPS)}` WHERE trip_id = 1000")
     twice = filled.read(TRIPS).where("trip_id = 7")
     filled.append(TRIPS, twice)
     code, line, err = join("--run-id", "bad")

@@ -171,6 +171,8 @@ def test_naive_does_what_is_too_large_when_forced(
     [
         (["--start", "2015-12-02", "--end", "2015-12-01"], "is not before --end"),
         (["--start", "yesterday"], "'yesterday' is no time: write 2015-12-01"),
+        (["--start", ""], "'' is no time"),
+        (["--end", "0900-01-01"], "'0900-01-01' is no time"),
         (["--timezone", "Mars/Olympus"], "no time zone 'Mars/Olympus'"),
     ],
 )
