@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from pyspark.sql import SparkSession
 
 import jobs.return_trips
 from jobs.lake import Lake
-from jobs.pair_table import REWRITING
-from schemas import RETURN_TRIP_STATS, RETURN_TRIPS, TRIPS
+from jobs.pair_table import REWRITING, seconds_of
+from schemas import RETURN_TRIP_STATS, RETURN_TRIPS, TRIPS, Table
 from tests.job_processes import content
 from tests.job_runs import Job, job_on
 from tests.made_trips import MIDNIGHT, Trip, north_m, silver_trips, us
@@ -135,6 +137,38 @@ def test_an_interrupted_rewrite_blocks_intervals_until_it_is_done(two_days: Lake
     assert (code, "rewrite was cut off" in line["error"]) == (2, True)
     assert job()[0] == 0
     assert job("--start", "2015-12-01")[0] == 0
+
+
+@pytest.mark.slow
+def test_a_rewrite_that_begins_meanwhile_is_noticed(
+    two_days: Lake, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job()
+    before = content(two_days, RETURN_TRIPS)
+    real = Lake._write
+
+    def after_another(lake: Lake, table: Table, write: Callable[[], object]) -> None:
+        if table is RETURN_TRIPS:
+            monkeypatch.undo()
+            lake.set_properties(RETURN_TRIPS, {REWRITING: "another"})
+        real(lake, table, write)
+
+    monkeypatch.setattr(Lake, "_write", after_another)
+    code, line, _ = job("--start", "2015-12-02", "--end", "2015-12-02T12:10")  # of no pair
+    assert (code, "another run rewrites gold.return_trips" in line["error"]) == (2, True)
+    assert content(two_days, RETURN_TRIPS) == before
+
+
+@pytest.mark.parametrize(
+    ("length", "said"),
+    [
+        (timedelta(hours=8), "28800"),
+        (timedelta(seconds=1234567), "1234567"),
+        (timedelta(microseconds=28800010001), "28800.010001"),
+    ],
+)
+def test_a_window_is_kept_to_the_microsecond(length: timedelta, said: str) -> None:
+    assert seconds_of(length) == said
 
 
 @pytest.mark.slow
