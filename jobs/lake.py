@@ -5,22 +5,18 @@ from __future__ import annotations
 import math
 import os
 import re
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from delta.tables import DeltaMergeBuilder, DeltaTable
-from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.locks import locked
+from jobs.lake_folder import LakeFolder
 from jobs.races import retried
 from jobs.session import settings
 from pipelines.errors import UsageError
@@ -41,7 +37,7 @@ class Lake:
     Writers use Delta's optimistic transactions: a write that lost a race is done again on the
     newer version of the table, so concurrent jobs all land. Delta needs a file system for it that
     refuses to rename over a file that is there. The local one does not refuse, and a commit would
-    be lost; so there the writers of a table take turns, by locks that end with their process.
+    be lost; so there the writers of a table take turns (`folder`).
 
     No write begins before `after` is done; what that raised, the first write raises.
     """
@@ -50,23 +46,13 @@ class Lake:
         self.spark = spark
         self._after = after
         self.root = root.rstrip("/") if "://" in root else os.path.abspath(root)
+        self.folder = LakeFolder(spark, self.root)
 
     def check_root(self) -> None:
         """Make the lake's folder where it is missing. UsageError where that cannot be."""
         if "`" in self.root:  # Delta's SQL cannot name such a path
             raise UsageError(f"--lake {self.root}: must not have a ` in its name")
-        try:
-            root, file_system = self._folder(self.root)
-            made = file_system.mkdirs(root) and file_system.getFileStatus(root).isDirectory()
-            reason = "it is no folder, and none can be made there"
-            if made and (folder := self._local_root()):
-                _locks(folder).mkdir(exist_ok=True)
-        except OSError as e:
-            made, reason = False, f"cannot be written to: {e.strerror} ({e.filename})"
-        except Py4JJavaError as e:
-            made, reason = False, str(e.java_exception.toString()).split(": ", 1)[-1]
-        if not made:
-            raise UsageError(f"--lake {self.root}: {reason.splitlines()[0]}")
+        self.folder.make()
 
     def path(self, table: Table) -> str:
         return f"{self.root}/{table.relative_path}"
@@ -98,7 +84,7 @@ class Lake:
             builder = builder.clusterBy(*table.cluster_by)
 
         def create() -> None:
-            self._clear_unborn(table)
+            self.folder.clear_unborn(table)
             builder.execute()
 
         self._write(table, create)
@@ -374,83 +360,12 @@ class Lake:
         micros = history.select(F.unix_micros("timestamp")).collect()[0][0]
         return datetime.fromtimestamp(micros / 1e6, UTC)
 
-    def checkpoint(self, name: str) -> str:
-        """Where the stream of that name keeps its checkpoint: beside the tables, hidden."""
-        return f"{self.root}/.checkpoints/{name}"
-
-    def has_checkpoint(self, name: str) -> bool:
-        """Whether a stream wrote to that checkpoint, or to one below it."""
-        folder, file_system = self._folder(self.checkpoint(name))
-        return bool(file_system.exists(folder) and file_system.listStatus(folder))
-
-    def remove_checkpoints(self, name: str) -> None:
-        """Forget the checkpoint of that name, with all below it."""
-        folder, file_system = self._folder(self.checkpoint(name))
-        file_system.delete(folder, True)
-
-    @contextmanager
-    def only_writer(self, table: Table) -> Iterator[None]:
-        """Be the one run that writes the table. UsageError where another one is at work.
-
-        On the local file system by a lock that ends with the process; elsewhere nothing keeps two
-        apart but, of streams, their checkpoint.
-        """
-        root = self._local_root()
-        if root is None:
-            yield
-            return
-        busy = f"another run is writing {table.name} in this lake: end that one first"
-        with locked(_locks(root) / f"{table.name}.stream", busy):
-            yield
-
-    def _folder(self, path: str) -> tuple[Any, Any]:
-        """A folder as Hadoop's Path, and its file system."""
-        context = self.spark.sparkContext
-        folder: Any = context._jvm.org.apache.hadoop.fs.Path(path)  # type: ignore[union-attr]
-        return folder, folder.getFileSystem(context._jsc.hadoopConfiguration())
-
     def _write(self, table: Table, write: Callable[[], object]) -> None:
         if self._after:
             self._after.result()
         codec = {} if table.compressed else {_CODEC: "uncompressed"}
-        with self._turn(table), settings(self.spark, codec):
+        with self.folder.turn(table), settings(self.spark, codec):
             retried(write)
-
-    @contextmanager
-    def _turn(self, table: Table) -> Iterator[None]:
-        """Hold the table's lock, in a lake on the local file system."""
-        root = self._local_root()
-        if root is None:
-            yield
-            return
-        with locked(_locks(root) / table.name):
-            yield
-
-    def _clear_unborn(self, table: Table) -> None:
-        """Remove a log without a commit, which Delta takes for a table that it then cannot find.
-
-        A run leaves one that is killed or finds the disk full just before its first commit; while
-        the lock is held nobody else is there.
-        """
-        root = self._local_root()
-        log = root / table.relative_path / "_delta_log" if root else None
-        if log and log.is_dir() and not any(map(_is_of_a_commit, log.rglob("*"))):
-            shutil.rmtree(log)
-
-    def _local_root(self) -> Path | None:
-        """The lake's folder, where it is on the local file system."""
-        root, file_system = self._folder(self.root)
-        uri = file_system.getUri()
-        return Path(root.toUri().getPath()) if uri.getScheme() == "file" else None
-
-
-def _locks(root: Path) -> Path:
-    return root / ".locks"
-
-
-def _is_of_a_commit(path: Path) -> bool:
-    """Whether a path in a table's log is more than a file on its way or a folder for commits."""
-    return path.is_file() and not path.name.startswith(".")
 
 
 def quoted(text: str) -> str:

@@ -90,7 +90,7 @@ def _turn(run: Run, table: Table) -> Iterator[bool]:
         apply = run.args.apply
         if apply and table is RETURN_TRIPS_LIVE:
             try:
-                held.enter_context(run.lake.only_writer(table))
+                held.enter_context(run.lake.folder.only_writer(table))
             except UsageError:
                 apply = False
         yield apply

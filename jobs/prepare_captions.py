@@ -144,7 +144,7 @@ def arguments() -> argparse.ArgumentParser:
 def body(run: Run) -> Mapping[str, Any]:
     _check(run)
     # Two at once would each append what the other decoded, too.
-    with run.lake.only_writer(FIGURE_IMAGES), settings(run.spark, _CONF):
+    with run.lake.folder.only_writer(FIGURE_IMAGES), settings(run.spark, _CONF):
         return _prepare(run)
 
 

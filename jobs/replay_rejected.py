@@ -76,7 +76,7 @@ def body(run: Run) -> Mapping[str, Any]:
         print("no row to judge again\n")
         run.rows.update(judged=0, accepted=0)
         return {"files": 0}
-    with run.lake.only_writer(TRIPS_REJECTED):
+    with run.lake.folder.only_writer(TRIPS_REJECTED):
         return _replay(run, rejected, chosen, files)
 
 

@@ -122,7 +122,7 @@ def body(run: Run) -> Mapping[str, Any]:
         max_duration=args.max_duration,
         lateness=args.lateness,
     )
-    with run.lake.only_writer(RETURN_TRIPS_LIVE), ended_by_signals() as asked_to_end:
+    with run.lake.folder.only_writer(RETURN_TRIPS_LIVE), ended_by_signals() as asked_to_end:
         checkpoint = _checkpoint(run, _rules(args))
         seen = _Seen()
 
@@ -239,12 +239,12 @@ def _checkpoint(run: Run, rules: Mapping[str, str]) -> str:
     lake, table = run.lake, RETURN_TRIPS_LIVE
     if run.args.again:
         # The checkpoint first: killed in between, pairs without a checkpoint are refused.
-        lake.remove_checkpoints(_CHECKPOINTS)
+        lake.folder.remove_checkpoints(_CHECKPOINTS)
         if lake.exists(table):
             lake.replace(table, frame_of(run.spark, [], table.struct), "true")
             lake.set_properties(table, {**rules, STREAM: uuid.uuid4().hex})
     if not lake.exists(table):
-        if lake.has_checkpoint(_CHECKPOINTS):
+        if lake.folder.has_checkpoint(_CHECKPOINTS):
             raise UsageError(
                 f"{table.name} is gone from {lake.path(table)}, but not its checkpoint: {_AGAIN}"
             )
@@ -257,12 +257,12 @@ def _checkpoint(run: Run, rules: Mapping[str, str]) -> str:
             f"ask for the same, or {_AGAIN}"
         )
     own = f"{_CHECKPOINTS}/{properties.get(STREAM, '')}"
-    if not lake.has_checkpoint(own) and not lake.read(table).isEmpty():
+    if not lake.folder.has_checkpoint(own) and not lake.read(table).isEmpty():
         raise UsageError(
-            f"{table.name} holds pairs, but their checkpoint {lake.checkpoint(own)} is gone: "
-            f"{_AGAIN}"
+            f"{table.name} holds pairs, but their checkpoint {lake.folder.checkpoint(own)} is "
+            f"gone: {_AGAIN}"
         )
-    return lake.checkpoint(own)
+    return lake.folder.checkpoint(own)
 
 
 def _said(rules: Mapping[str, str]) -> str:

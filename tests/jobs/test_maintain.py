@@ -57,7 +57,7 @@ def test_what_a_killed_run_left_goes_after_the_retention(job: Job, lake: Lake) -
 
 def test_what_a_stream_is_writing_is_left(job: Job, lake: Lake) -> None:
     lake.create(RETURN_TRIPS_LIVE)
-    with lake.only_writer(RETURN_TRIPS_LIVE):
+    with lake.folder.only_writer(RETURN_TRIPS_LIVE):
         code, line, _ = job("--apply", RETURN_TRIPS_LIVE.name)
         assert (code, line["left"]) == (0, [RETURN_TRIPS_LIVE.name])
     assert lake.version(RETURN_TRIPS_LIVE) == 0

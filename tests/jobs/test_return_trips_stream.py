@@ -220,7 +220,7 @@ def test_trips_rewritten_under_the_stream_end_it_with_the_way_out(lake: Lake, jo
 
 def test_one_stream_at_a_time(lake: Lake, job: Job) -> None:
     arrive(lake, [OUT])
-    with lake.only_writer(RETURN_TRIPS_LIVE):
+    with lake.folder.only_writer(RETURN_TRIPS_LIVE):
         code, line, _ = job()
     assert (code, "another run is writing" in line["error"]) == (2, True)
     assert not lake.exists(RETURN_TRIPS_LIVE)
