@@ -6,12 +6,12 @@ What is not there, because it never was or is no more, is left out: the card say
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from functools import reduce
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs.evaluated_rows import is_gone, is_training
@@ -131,13 +131,11 @@ def _placed(run: Run, run_id: str) -> tuple[Placed, ...]:
     if board is None:
         return ()
     rows = board.drop("tables_in", "at").collect()
-    same: dict[tuple[str, int], int] = defaultdict(int)
-    for row in rows:
-        same[row["split_by"], row["table_version"]] += 1
+    same = Counter(map(_tested_on, rows))
     return tuple(
         Placed(
             place=row["place"],
-            of=same[row["split_by"], row["table_version"]],
+            of=same[_tested_on(row)],
             split_by=row["split_by"],
             table_version=row["table_version"],
             runs=len(row["runs"]),
@@ -148,6 +146,10 @@ def _placed(run: Run, run_id: str) -> tuple[Placed, ...]:
         for row in rows
         if run_id in row["runs"]
     )
+
+
+def _tested_on(row: Row) -> tuple[str, int, tuple[str, ...]]:
+    return row["split_by"], row["table_version"], tuple(row["splits"])
 
 
 def _licences(run: Run, images: list[DataFrame]) -> dict[str, int] | None:

@@ -24,7 +24,7 @@ from jobs.run import Run, log, parser, run_job
 from ml.evaluation.scores import METRICS as METRIC_NAMES
 from ml.evaluation.summary import SCORE
 from ml.leaderboard.page import leaderboard_page
-from ml.leaderboard.ranking import Entry, TrainedModel, entry_of, placed, prototype_of
+from ml.leaderboard.ranking import Entry, TrainedModel, entry_of, prototype_of, ranked
 from ml.leaderboard.story import Board, with_interval
 from ml.recipe import checked
 from pipelines.errors import UsageError
@@ -135,9 +135,8 @@ def _groups(answers: DataFrame, models: Mapping[str, TrainedModel]) -> list[list
             continue
         model = models[row["run_id"]]
         runs[row["split_by"], row["table_version"]][prototype_of(model.recipe)].append(model)
-    groups = []
+    entries: list[tuple[Entry, pd.DataFrame]] = []
     for (split_by, version), prototypes in runs.items():
-        entries: list[tuple[Entry, pd.DataFrame]] = []
         for prototype, of_prototype in sorted(prototypes.items()):
             mine = answers.where(
                 (F.col("split_by") == split_by)
@@ -147,13 +146,12 @@ def _groups(answers: DataFrame, models: Mapping[str, TrainedModel]) -> list[list
             rows = mine.select(*_ANSWERS).toArrow().to_pandas()
             made = entry_of(prototype, of_prototype, rows, split_by=split_by, table_version=version)
             entries.append((made, rows[rows["control"] == "image"]))
-        groups.append(placed(entries))
-    if not groups:
+    if not entries:
         raise UsageError(
             f"{PREDICTIONS.name} has no whole evaluation: run jobs/evaluate_vlm.py without --limit "
             "first"
         )
-    return sorted(groups, key=lambda g: (-len(g), -g[0].questions, g[0].split_by))
+    return ranked(entries)
 
 
 def _rows(run: Run, groups: Sequence[Sequence[Entry]]) -> DataFrame:
@@ -204,7 +202,8 @@ def _row(e: Entry) -> dict[str, Any]:
 def _print(groups: Sequence[Sequence[Entry]], page: Path) -> None:
     for group in groups:
         first = group[0]
-        print(f"\nby {first.split_by}, version {first.table_version}; per cent, 95 % by image")
+        rows = f"{first.split_by} ({', '.join(first.splits)}), version {first.table_version}"
+        print(f"\nby {rows}; per cent, 95 % by image")
         named = "".join(f"{n:>22}" for n in ("score", "closed", "open F1", "over no image"))
         print(f"{'':>3} {'prototype':<28}{named}")
         for e in group:

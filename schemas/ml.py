@@ -216,7 +216,12 @@ LEADERBOARD = Table(
         "fold: its folds are put together, and each question's score is the mean of the seeds."
     ),
     columns=(
-        Column("place", INT, "1: the best score on the same rows", nullable=False),
+        Column(
+            "place",
+            INT,
+            "1: the best of those tested on the same splits and version",
+            nullable=False,
+        ),
         Column("prototype", STRING, "hash of the recipe but for seed, fold, name", nullable=False),
         Column("recipe", STRING, "name of the recipe, or what its names have in common"),
         Column("runs", ArrayType(STRING, False), "training runs, see ml.runs", nullable=False),
@@ -245,7 +250,7 @@ LEADERBOARD = Table(
             )
         ),
         Column("behind_first", DOUBLE, "score of the first minus this one's, same questions"),
-        Column("behind_low", DOUBLE, "lower end of its interval; not above 0: not told apart"),
+        Column("behind_low", DOUBLE, "lower end of its interval; 0 in it: not told apart"),
         Column("behind_high", DOUBLE, "upper end of its interval"),
         Column("parameters", BIGINT, "of the whole model"),
         Column("trained_parameters", BIGINT, "of the last stage"),

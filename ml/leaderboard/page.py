@@ -105,10 +105,15 @@ def _ranking(entries: Sequence[Entry]) -> str:
     )
     return _section(
         f"Ranking on {questions_words(first)}",
-        f"Version {first.table_version} of the questions. Per cent, with 95 % intervals by image "
+        f"{_splits(first)} of the questions. Per cent, with 95 % intervals by image "
         "below them; folds of a prototype are put together, seeds averaged",
         _table(head, rows, "ranking"),
     )
+
+
+def _splits(e: Entry) -> str:
+    folds = f"Fold {', '.join(e.splits)}, version" if e.split_by == "fold" else "Version"
+    return f"{folds} {e.table_version}"
 
 
 def _behind(e: Entry) -> str:
@@ -116,7 +121,7 @@ def _behind(e: Entry) -> str:
         return '<span class="soft">first</span>'
     if e.behind is None:
         return '<span class="soft">no question in common</span>'
-    told = "" if (e.behind.low or 0) > 0 else '<span class="soft">not told apart</span>'
+    told = "" if e.is_told_apart else '<span class="soft">not told apart</span>'
     return f"{_cell(e.behind)}{told}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -69,6 +69,18 @@ class Entry:
     def seeds(self) -> int:
         return len({run.recipe.seed for run in self.runs})
 
+    @property
+    def tested_on(self) -> tuple[str, int, tuple[str, ...]]:
+        """What entries that are ranked together share: folds differ in how hard they are."""
+        return self.split_by, self.table_version, self.splits
+
+    @property
+    def is_told_apart(self) -> bool:
+        """Whether the interval of `behind` is clear of 0."""
+        return self.behind is not None and (
+            (self.behind.low or 0) > 0 or (self.behind.high or 0) < 0
+        )
+
 
 def prototype_of(recipe: Recipe) -> str:
     """Hash of what makes a prototype: the recipe but for its seed and fold, and how it is called.
@@ -118,8 +130,18 @@ def entry_of(
     )
 
 
+def ranked(entries: Sequence[tuple[Entry, pd.DataFrame]]) -> list[list[Entry]]:
+    """Entries with their answers, `placed` among those tested on the same; the largest group
+    first."""
+    of_same = defaultdict(list)
+    for entry, answers in entries:
+        of_same[entry.tested_on].append((entry, answers))
+    groups = map(placed, of_same.values())
+    return sorted(groups, key=lambda g: (-len(g), -g[0].questions, g[0].tested_on))
+
+
 def placed(entries: Sequence[tuple[Entry, pd.DataFrame]]) -> list[Entry]:
-    """Entries with their answers, tested on the same split of the same table, the best first.
+    """Entries with their answers, tested on the same splits of the same table, the best first.
 
     Each further one is compared with the first on the questions that both answered.
     """

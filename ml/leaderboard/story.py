@@ -43,7 +43,7 @@ class Shown:
 @dataclass(frozen=True)
 class Board:
     """Everything on the page. `groups` are entries that may be compared with each other: tested on
-    the same split of the same version, the best first; samples are of the first of the first."""
+    the same splits of the same version, the best first; samples are of the first of the first."""
 
     groups: Sequence[Sequence[Entry]]
     curves: Sequence[Curve]
@@ -83,7 +83,7 @@ def summary(board: Board) -> str:
         f"{questions_words(best)}. The score, in per cent, is the "
         "mean of strict accuracy on closed questions and of F1 on open ones"
     )
-    close = [e.name for e in entries[1:] if e.behind and (e.behind.low or 0) <= 0]
+    close = [e.name for e in entries[1:] if e.behind and not e.is_told_apart]
     if close:
         named = " and ".join(close) if len(close) < 3 else f"{len(close)} others"
         text += f"; by these questions {named} cannot be told apart from the first"

@@ -83,6 +83,7 @@ def trained(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> La
         [
             board | {"place": 2, "runs": [RUN, "other"], "score_high": 1.0},
             board | {"place": 1, "runs": ["best"], "prototype": "def"},
+            board | {"place": 1, "runs": ["none"], "prototype": "ghi", "splits": ["validation"]},
         ],
     )
     figures = [

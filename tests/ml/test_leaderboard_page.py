@@ -89,6 +89,7 @@ def test_each_way_to_split_has_a_ranking_and_costs_stand_once() -> None:
     published = [replace(e, split_by="published_split", splits=("test",)) for e in mine]
     page = leaderboard_page(board(mine, published))
     assert page.count("Ranking on 60 questions") == 2
+    assert "Fold 0, version 3 of the questions" in page
     assert "of the published test split" in page
     costs = page[page.index("What it costs") :]
     costs = costs[: costs.index("</table>")]

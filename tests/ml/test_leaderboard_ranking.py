@@ -9,7 +9,15 @@ import pandas as pd
 import pytest
 
 from ml.evaluation.scores import METRICS
-from ml.leaderboard.ranking import Entry, TrainedModel, entry_of, name_of, placed, prototype_of
+from ml.leaderboard.ranking import (
+    Entry,
+    TrainedModel,
+    entry_of,
+    name_of,
+    placed,
+    prototype_of,
+    ranked,
+)
 from ml.recipe import Recipe, recipe_of
 
 _TOML = """
@@ -136,9 +144,10 @@ def test_the_better_one_is_first_and_the_others_are_behind_it() -> None:
     assert first.behind is None
     assert second.behind is not None
     assert second.behind.score == pytest.approx(1 / n)
-    assert (second.behind.low or 0) <= 0  # not told apart
+    assert not second.is_told_apart
     assert third.behind is not None
     assert (third.behind.low or 0) > 0.3
+    assert third.is_told_apart
     assert fourth.behind is not None
     assert fourth.behind.n == 10  # the questions that both answered
     assert fourth.behind.score == pytest.approx(0.9)
@@ -152,6 +161,38 @@ def test_no_question_in_common_is_no_comparison() -> None:
         ]
     )
     assert other.behind is None
+
+
+def test_one_that_has_only_the_easy_fold_is_not_ahead_of_one_that_has_both() -> None:
+    easy = {i: float(i % 10 != 0) for i in range(50)}
+    hard = {i: float(i % 10 < 3) for i in range(50, 100)}
+    worse = {i: float(i % 10 < 7) for i in range(50)}
+    whole = [(recipe(), answers("a", "0", easy)), (recipe(fold=1), answers("b", "1", hard))]
+    (first,), (second,) = ranked(
+        [entry("half", [(recipe("half"), answers("h", "0", worse))]), entry("whole", whole)]
+    )
+    assert (first.name, first.place, first.score.score) == ("rad", 1, pytest.approx(0.6))
+    assert (second.name, second.place, second.score.score) == ("half", 1, pytest.approx(0.7))
+
+
+def test_the_largest_group_is_first() -> None:
+    pairs = [
+        entry("one", [(recipe("one"), answers("a", "0", {1: 1, 2: 1}))]),
+        entry("two", [(recipe("two"), answers("b", "1", {3: 0}))]),
+        entry("three", [(recipe("three"), answers("c", "1", {3: 1}))]),
+    ]
+    assert [[e.name for e in group] for group in ranked(pairs)] == [["three", "two"], ["one"]]
+
+
+def test_one_that_is_ahead_on_the_questions_of_both_is_told_apart() -> None:
+    right = dict.fromkeys(range(20), 1.0)
+    wrong = dict.fromkeys(range(100, 120), 0.0)
+    first = entry("a", [(recipe("a"), answers("a", "0", right | {200: 0.0, 201: 0.0}))])
+    _, other = placed(
+        [first, entry("b", [(recipe("b"), answers("b", "0", wrong | {200: 1, 201: 1}))])]
+    )
+    assert other.behind is not None
+    assert (other.behind.score, other.is_told_apart) == (-1, True)
 
 
 def test_two_of_one_name_are_told_apart() -> None:
