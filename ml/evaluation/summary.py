@@ -35,8 +35,9 @@ def question_scores(predictions: pd.DataFrame) -> list[Score]:
     """Scores of every control and metric, and of the image's difference to each other control.
 
     `predictions` has a row for each question and control, with the columns example_id, image_id,
-    control, modality, question_type and METRICS. Differences are of the same questions, so their
-    intervals are paired.
+    control, modality, question_type and METRICS, and run_id where several runs answered.
+    Differences are of the same questions in the same run, so their intervals are paired, and a run
+    without a control counts in no difference to it.
     """
     rows = with_score(predictions)
     found: list[Score] = []
@@ -58,8 +59,12 @@ def by_question(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
     Where several runs answered a question it has their mean.
     """
+    return _wide(rows, metric, ["example_id"])
+
+
+def _wide(rows: pd.DataFrame, metric: str, index: list[str]) -> pd.DataFrame:
     wide = rows.pivot_table(
-        index=["example_id"], columns="control", values=metric, aggfunc="mean", dropna=True
+        index=index, columns="control", values=metric, aggfunc="mean", dropna=True
     )
     return wide.astype(float)
 
@@ -67,17 +72,19 @@ def by_question(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 def _scores(rows: pd.DataFrame, group: str, value: str) -> Iterator[Score]:
     image_of = rows.groupby("example_id")["image_id"].first()
     columns: dict[tuple[str, str], pd.Series] = {}
+    of_a_run = ["run_id", "example_id"] if "run_id" in rows else ["example_id"]
     for metric in (*METRICS, SCORE):
         if rows[metric].isna().all():
             continue
         wide = by_question(rows, metric)
         columns |= {(str(control), metric): wide[control] for control in wide}
         if "image" in wide:
-            columns |= {
-                (f"image minus {control}", metric): wide["image"] - wide[control]
-                for control in wide
-                if control != "image"
-            }
+            by_run = _wide(rows, metric, of_a_run)
+            for control in wide.columns.drop("image"):
+                difference = (by_run["image"] - by_run[control]).dropna()
+                if len(difference):
+                    mean = difference.groupby("example_id").mean()
+                    columns[f"image minus {control}", metric] = mean
     table = pd.DataFrame(columns).reindex(image_of.index)
     values = table.to_numpy(float)
     ends = intervals(values, image_of.to_numpy())
