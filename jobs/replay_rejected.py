@@ -21,12 +21,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.ingestion import counts_in_tables, sql_of_files
-from jobs.run import Run, parser, run_job
+from jobs.run import Run, log, parser, run_job
 from jobs.trip_rules import Rules, add_rules, layouts_of
 from pipelines.errors import DataRefused, UsageError
 from pipelines.quality.rejected import ranked_reasons
 from pipelines.trips.clean import classify, known_reasons, rejected_of, trips_of
-from pipelines.trips.layouts import Layout, Recognised, Unrecognised, recognise
+from pipelines.trips.layouts import Recognised, Unrecognised, recognise
 from pipelines.trips.rows import WHOLE_LINE
 from schemas import DELIVERIES, TRIPS, TRIPS_RAW, TRIPS_REJECTED
 from schemas.frames import frame_of
@@ -49,7 +49,9 @@ def arguments() -> argparse.ArgumentParser:
         "Judge the rejected trips of a lake again, and show why they were rejected.",
         "  spark-submit jobs/replay_rejected.py --lake lake --dry-run\n"
         "  ranks the reasons, with examples, and says how many rows would be trips now; without\n"
-        "  --dry-run those become trips. Rules that are not named stay as each file has them",
+        "  --dry-run those become trips. Rules that are not named stay as each file has them;\n"
+        "  those that are, are for the files of the built-in layouts, or with --mapping for the\n"
+        "  files that it fits. All other files stay as they are",
     )
     add_rules(made)
     made.add_argument(
@@ -71,13 +73,14 @@ def body(run: Run) -> Mapping[str, Any]:
         _check_reason(run.args.reason, {*known_reasons(), *found})
         chosen = rejected.where(F.array_contains("reasons", run.args.reason))
     with run.step("read headers"):
-        files = _files(run, chosen, layouts_of(run))
+        files, others = _files(run, chosen)
     if not files:
         print("no row to judge again\n")
         run.rows.update(judged=0, accepted=0)
         return {"files": 0}
     with run.lake.folder.only_writer(TRIPS_REJECTED):
-        return _replay(run, rejected, chosen, files)
+        fields = _replay(run, rejected, chosen, files)
+    return {**fields, "files_of_other_layouts": others}
 
 
 def _check_reason(reason: str, known: Collection[str]) -> None:
@@ -99,16 +102,29 @@ def _replay(
         counts = {r["file_id"]: r["count"] for r in accepted.groupBy("file_id").count().collect()}
         run.rows.update(judged=judged.count(), accepted=sum(counts.values()))
     _print_files(files, counts)
+    amiss: list[str] = []
     if not run.args.dry_run:
         ids = [f.file_id for f in files]
-        _write(run, rejected.where(F.col("file_id").isin(ids)), judged, files)
+        amiss = _write(run, rejected.where(F.col("file_id").isin(ids)), judged, files)
         run.wrote(TRIPS, TRIPS_REJECTED, DELIVERIES)
     judged.unpersist()
+    if amiss:
+        raise RuntimeError(
+            f"rows do not add up for {'; '.join(amiss)} -- all other files are done; run "
+            "ingest_trips on that path, under the file's rules, and its rows are written anew"
+        )
     return {"files": len(files), "dry_run": run.args.dry_run}
 
 
-def _files(run: Run, chosen: DataFrame, layouts: Sequence[Layout]) -> list[Replayed]:
-    """The files of the chosen rows. Raises DataRefused where no layout fits one of them."""
+def _files(run: Run, chosen: DataFrame) -> tuple[list[Replayed], int]:
+    """The files of the chosen rows that this run is for, and how many others there are.
+
+    Rules that are named for one city must not judge another's rows: with --mapping the files are
+    those that it fits, without it those of the built-in layouts. Raises DataRefused where all are
+    others.
+    """
+    layouts = layouts_of(run)
+    layouts = layouts[: len(run.args.mapping)] or layouts
     ids = [r["file_id"] for r in chosen.select("file_id").distinct().collect()]
     mine = F.col("file_id").isin(ids)
     names = F.array_remove(F.map_keys("fields"), WHOLE_LINE)
@@ -116,7 +132,7 @@ def _files(run: Run, chosen: DataFrame, layouts: Sequence[Layout]) -> list[Repla
     headers = raw.groupBy("file_id").agg(F.max_by(names, F.size(names)).alias("header")).collect()
     header = {r["file_id"]: r["header"] for r in headers}
     deliveries = {r["file_id"]: r.asDict() for r in run.read(DELIVERIES).where(mine).collect()}
-    found = []
+    found, others = [], []
     for file_id in sorted(ids):
         if file_id not in deliveries:
             raise DataRefused(
@@ -128,18 +144,27 @@ def _files(run: Run, chosen: DataFrame, layouts: Sequence[Layout]) -> list[Repla
         try:
             recognised = recognise(header.get(file_id, []), layouts)
         except Unrecognised as e:
-            raise DataRefused(f"{named} {e}") from e
+            others.append(f"{named} {e}")
+            continue
         if recognised.layout.name != delivery["layout"] and not run.args.mapping:
-            raise DataRefused(
+            others.append(
                 f"{named} was read by the mapping {delivery['layout']!r}, and without it "
                 f"{recognised.layout.name!r} fits: name its file with --mapping"
             )
+            continue
         found.append(_replayed(run, file_id, delivery, recognised))
-    return found
+    if others and not found:
+        raise DataRefused(f"no file is of these layouts, {len(others)} of others: {others[0]}")
+    if others:
+        log(
+            f"{JOB}: files of other layouts, which stay as they are: {len(others)}, "
+            f"such as {others[0]}"
+        )
+    return found, len(others)
 
 
 def _replayed(run: Run, file_id: str, delivery: dict[str, Any], recognised: Recognised) -> Replayed:
-    """The file's own rules, but for those that this run names."""
+    """The file's own rules, but for those that this run names; a mapping names its time zone."""
     args = run.args
     own = Rules.from_json(delivery["rules"])
     if not args.timezone and not args.mapping:
@@ -158,8 +183,11 @@ def _judged(chosen: DataFrame, file: Replayed) -> DataFrame:
     return classify(rows, file.recognised, box=rules.box, max_duration_s=rules.max_duration_s)
 
 
-def _write(run: Run, old: DataFrame, judged: DataFrame, files: Sequence[Replayed]) -> None:
-    """`old` are all rejected rows of the files, `judged` those of them that were judged again."""
+def _write(run: Run, old: DataFrame, judged: DataFrame, files: Sequence[Replayed]) -> list[str]:
+    """Write what was found; the files whose rows do not add up, in words.
+
+    `old` are all rejected rows of the files, `judged` those of them that were judged again.
+    """
     lake, ids = run.lake, [f.file_id for f in files]
     row = ["file_id", "source_row"]
     trips = lake.read(TRIPS)
@@ -174,7 +202,7 @@ def _write(run: Run, old: DataFrame, judged: DataFrame, files: Sequence[Replayed
         if not _same_rows(left.select(*seen), old.select(*seen)):
             lake.replace(TRIPS_REJECTED, left, sql_of_files(ids))
     with run.step(f"write {DELIVERIES.name}"):
-        _update_deliveries(run, files)
+        return _update_deliveries(run, files)
 
 
 def _same_rows(a: DataFrame, b: DataFrame) -> bool:
@@ -200,16 +228,18 @@ def _new_trips(trips: DataFrame, accepted: DataFrame) -> DataFrame:
     return accepted.join(there.select("trip_id"), "trip_id", "left_anti")
 
 
-def _update_deliveries(run: Run, files: Sequence[Replayed]) -> None:
+def _update_deliveries(run: Run, files: Sequence[Replayed]) -> list[str]:
+    """Mark the files as they are now; those whose rows do not add up are given back, in words."""
     held = counts_in_tables(run.lake, [f.file_id for f in files])
-    changed = []
+    changed, amiss = [], []
     for f in files:
         read, accepted, rejected = held[f.file_id]
         if read != accepted + rejected:
-            raise RuntimeError(
-                f"rows do not add up for file {f.file_id}: {read:,} read, {accepted:,} accepted, "
-                f"{rejected:,} rejected"
+            amiss.append(
+                f"{f.delivery['paths'][0]} (file {f.file_id}): {read:,} read, {accepted:,} "
+                f"accepted, {rejected:,} rejected"
             )
+            continue
         new = {
             **f.delivery,
             "layout": f.recognised.layout.name,
@@ -222,6 +252,7 @@ def _update_deliveries(run: Run, files: Sequence[Replayed]) -> None:
             changed.append(tuple({**new, "run_id": run.run_id}[c.name] for c in DELIVERIES.columns))
     if changed:
         run.lake.merge(DELIVERIES, frame_of(run.spark, changed, DELIVERIES.struct))
+    return amiss
 
 
 def _print_reasons(rejected: DataFrame) -> set[str]:
@@ -245,7 +276,8 @@ def _short(text: str, most: int = 150) -> str:
 def _print_files(files: Sequence[Replayed], counts: Mapping[str, int]) -> None:
     for f in files:
         name = f.delivery["paths"][0].rsplit("/", 1)[-1]
-        print(f"{name[-60:]:<60} trips now: {counts.get(f.file_id, 0):,}")
+        layout = f.recognised.layout.name
+        print(f"{name[-60:]:<60} {layout:<12} trips now: {counts.get(f.file_id, 0):,}")
     print()
 
 

@@ -48,10 +48,15 @@ def add_rules(
         action="append",
         default=[],
         metavar="FILE.toml",
-        help="layout of another source, tried before the built-in ones; may be repeated",
+        help="layout of another source, "
+        + ("tried before the built-in ones" if box_default else "to judge its files alone")
+        + "; may be repeated",
     )
     made.add_argument(
-        "--timezone", metavar="ZONE", help="time zone of the files' clocks, over the layout's own"
+        "--timezone",
+        metavar="ZONE",
+        help="time zone of the files' clocks"
+        + (", over the layout's own" if box_default else f" ({own}, or the mapping's)"),
     )
     made.add_argument(
         "--box",

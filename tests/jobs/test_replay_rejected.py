@@ -89,6 +89,79 @@ def test_a_file_is_not_read_by_another_mapping_than_before(job: Job, delivered: 
     assert versions(delivered) == before
 
 
+PORTO = """
+name = "porto"
+timezone = "Europe/Lisbon"
+[columns]
+pickup_at = ["inicio"]
+dropoff_at = ["fim"]
+pickup_lat = ["de_lat"]
+pickup_lon = ["de_lon"]
+dropoff_lat = ["para_lat"]
+dropoff_lon = ["para_lon"]
+"""
+
+
+def rules(lake: Lake) -> dict[str, str]:
+    return {r["layout"]: r["rules"] for r in lake.read(DELIVERIES).collect()}
+
+
+@pytest.mark.slow
+def test_rules_of_one_city_are_not_for_another(
+    delivered: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mapping, file = tmp_path / "porto.toml", tmp_path / "porto.csv"
+    mapping.write_text(PORTO)
+    file.write_text(
+        "inicio,fim,de_lat,de_lon,para_lat,para_lon\n"
+        "2013-07-01 08:00:00,2013-07-01 08:10:00,41.15,-8.61,42.50,-8.60\n"
+        "2013-07-01 08:00:00,2013-07-01 08:10:00,0,0,41.15,-8.61\n"
+    )
+    in_porto = ("--mapping", str(mapping), "--box=41,-9,42,-8", "--timezone", "Atlantic/Azores")
+    assert ingest([str(file), "--lake", delivered.root, *in_porto]) == 0
+    capsys.readouterr()
+    job, before = job_on(delivered, main, capsys), rules(delivered)
+    code, line, err = job("--mapping", str(mapping), "--box=41,-9,43,-8")
+    assert (code, line["rows"]) == (0, {"judged": 2, "accepted": 1})
+    assert (line["files"], line["files_of_other_layouts"]) == (1, 1)
+    assert "files of other layouts, which stay as they are: 1, such as file " in err
+    now = rules(delivered)
+    assert now["nyc_tlc"] == before["nyc_tlc"]
+    assert json.loads(now["porto"]) == {
+        "box": [41, -9, 43, -8],
+        "max_duration_s": 86400,
+        "timezone": "Europe/Lisbon",
+    }
+    delivered.spark.sql(
+        f"UPDATE delta.`{delivered.path(DELIVERIES)}` "
+        "SET rules = replace(rules, 'New_York', 'Chicago') WHERE layout = 'nyc_tlc'"
+    )
+    assert job(WIDER)[1]["rows"] == {"judged": 4, "accepted": 1}
+    assert rules(delivered)["porto"] == now["porto"]
+    assert json.loads(rules(delivered)["nyc_tlc"])["timezone"] == "America/Chicago"
+
+
+@pytest.mark.slow
+def test_a_file_whose_rows_do_not_add_up_does_not_keep_the_others(
+    job: Job, delivered: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "b.csv"
+    file.write_text("\n".join((HEADER, FAR)) + "\n")
+    assert ingest([str(file), "--lake", delivered.root]) == 0
+    capsys.readouterr()
+    delivered.spark.sql(f"DELETE FROM delta.`{delivered.path(TRIPS)}`")  # the one of a.csv
+    code, line, _ = job(WIDER)
+    assert (code, line["outcome"]) == (1, "failed")
+    assert f"rows do not add up for file:{tmp_path}/a.csv (file " in line["error"]
+    assert "5 read, 1 accepted, 3 rejected -- all other files are done; run ingest" in line["error"]
+    box = {
+        r["paths"][0][-5:]: json.loads(r["rules"])["box"]
+        for r in delivered.read(DELIVERIES).collect()
+    }
+    assert box == {"a.csv": [40, -75, 42, -72], "b.csv": [40, -75, 43, -70]}
+    assert DELIVERIES.name in line["tables_out"]
+
+
 @pytest.mark.slow
 def test_a_dry_run_ranks_reasons_and_changes_nothing(
     delivered: Lake, capsys: pytest.CaptureFixture[str]
