@@ -22,7 +22,7 @@ from schemas import (
     Table,
 )
 
-TIMEZONE = "America/New_York"
+TIMEZONE = os.environ.get("TIMEZONE", "America/New_York")  # whose midnight ends a day
 FIRST_DAY = os.environ.get("FIRST_DAY", "2009-01-01")  # the city's records begin here
 DAYS = dg.DailyPartitionsDefinition(FIRST_DAY, timezone=TIMEZONE)
 
@@ -129,8 +129,9 @@ def return_trips(
 
 
 def _interval(partition: str) -> list[str]:
-    """--start and --end of a day."""
-    return ["--start", partition, "--end", str(date.fromisoformat(partition) + timedelta(days=1))]
+    """--start and --end of a day, by the clock of TIMEZONE."""
+    end = str(date.fromisoformat(partition) + timedelta(days=1))
+    return ["--start", partition, "--end", end, "--timezone", TIMEZONE]
 
 
 def _where() -> list[str]:

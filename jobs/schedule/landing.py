@@ -64,10 +64,12 @@ def landed_files(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest 
 def days_that_came(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest]:
     """The days of each ingested file, and their neighbours whose pairs it may have changed.
 
-    A day that has not ended is no partition yet; the schedule runs it when it has.
+    A day that has not ended is no partition yet. The cursor keeps it, with the run that brought it,
+    after the number of the last ingestion that was looked at: `17 2015-12-01=RUN`.
     """
-    after = int(context.cursor) if context.cursor else None
-    ingested = dg.AssetRecordsFilter(asset_key=key(TRIPS), after_storage_id=after)
+    seen, *kept = (context.cursor or "0").split()
+    waiting = dict(day.split("=", 1) for day in kept)
+    ingested = dg.AssetRecordsFilter(asset_key=key(TRIPS), after_storage_id=int(seen))
     found = context.instance.fetch_materializations(ingested, limit=_FILES, ascending=True)
     done = context.instance.get_materialized_partitions(key(RETURN_TRIPS))
     for record in found.records:
@@ -76,7 +78,12 @@ def days_that_came(context: dg.SensorEvaluationContext) -> Iterator[dg.RunReques
         for day in partitions_of(days.value, done) if days else ():  # type: ignore[arg-type]
             if DAYS.has_partition_key(day):
                 yield dg.RunRequest(run_key=f"{record.run_id}:{day}", partition_key=day)
-        context.update_cursor(str(record.storage_id))
+            else:
+                waiting[day] = record.run_id
+        seen = str(record.storage_id)
+    for day in sorted(filter(DAYS.has_partition_key, waiting)):
+        yield dg.RunRequest(run_key=f"{waiting.pop(day)}:{day}", partition_key=day)
+    context.update_cursor(" ".join([seen, *(f"{day}={waiting[day]}" for day in sorted(waiting))]))
 
 
 def partitions_of(trips_by_day: Mapping[str, int], done: set[str]) -> list[str]:

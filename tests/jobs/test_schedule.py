@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import dagster as dg
 import pytest
 
+from jobs.schedule import landing as landing_module
 from jobs.schedule.assets import LandedFile, check_result, ingest, key, return_trips
 from jobs.schedule.definitions import definitions
 from jobs.schedule.figures import landed_figures
@@ -35,6 +39,7 @@ from schemas import (
     VLM_EXAMPLES,
     VQA_EXAMPLES,
 )
+from tests.job_processes import ROOT
 
 HEADER = (
     "pickup_datetime,dropoff_datetime,pickup_longitude,pickup_latitude,dropoff_longitude,"
@@ -132,6 +137,16 @@ def test_days_of_a_file_and_their_neighbours_that_have_pairs() -> None:
     assert partitions_of({}, done) == []
 
 
+def days_asked_for(
+    instance: dg.DagsterInstance, cursor: str | None
+) -> tuple[list[str | None], str | None]:
+    """What the sensor asks for where it had left this cursor, and the one that it leaves."""
+    repository = definitions.get_repository_def()
+    context = dg.build_sensor_context(instance, cursor=cursor, repository_def=repository)
+    told = days_that_came.evaluate_tick(context)
+    return [r.partition_key for r in told.run_requests or []], told.cursor
+
+
 def test_days_of_all_files_since_the_last_look_are_asked_for_and_none_to_come() -> None:
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
     with dg.DagsterInstance.ephemeral() as instance:
@@ -142,20 +157,50 @@ def test_days_of_all_files_since_the_last_look_are_asked_for_and_none_to_come() 
                 dg.AssetMaterialization(asset_key=key(TRIPS), metadata=shown)
             )
 
-        def asked(cursor: str | None) -> tuple[list[str | None], str | None]:
-            repository = definitions.get_repository_def()
-            context = dg.build_sensor_context(instance, cursor=cursor, repository_def=repository)
-            told = days_that_came.evaluate_tick(context)
-            return [r.partition_key for r in told.run_requests or []], told.cursor
-
         ingested({"2015-12-01": 1000})
         ingested({"2015-12-02": 1000, tomorrow: 1000})
-        days, cursor = asked(None)
+        days, cursor = days_asked_for(instance, None)
         assert days == ["2015-12-01", "2015-12-02"]
         ingested({"2015-12-04": 1000})
-        days, cursor = asked(cursor)
+        days, cursor = days_asked_for(instance, cursor)
         assert days == ["2015-12-04"]
-        assert asked(cursor)[0] == []
+        assert days_asked_for(instance, cursor)[0] == []
+
+
+def test_a_day_that_has_not_ended_waits_for_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = {"2015-12-01"}
+    monkeypatch.setattr(
+        landing_module, "DAYS", SimpleNamespace(has_partition_key=ended.__contains__)
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        shown = {"days": dg.MetadataValue.json({"2015-12-01": 9, "2015-12-02": 9, "2015-12-03": 9})}
+        came = dg.AssetMaterialization(asset_key=key(TRIPS), metadata=shown)
+        instance.report_runless_asset_event(came)
+        days, cursor = days_asked_for(instance, None)
+        assert days == ["2015-12-01"]
+        days, cursor = days_asked_for(instance, cursor)
+        assert days == []
+        ended.add("2015-12-02")
+        days, cursor = days_asked_for(instance, cursor)
+        assert days == ["2015-12-02"]
+        ended.add("2015-12-03")
+        days, cursor = days_asked_for(instance, cursor)
+        assert days == ["2015-12-03"]
+        assert days_asked_for(instance, cursor) == ([], cursor)
+
+
+@pytest.mark.slow
+def test_the_days_of_another_city() -> None:
+    code = (
+        "from jobs.schedule.assets import DAYS, _interval\n"
+        "print(DAYS.timezone, *_interval('2013-06-30'))"
+    )
+    env = {**os.environ, "TIMEZONE": "Europe/Lisbon"}
+    said = subprocess.check_output([sys.executable, "-c", code], env=env, cwd=ROOT, text=True)
+    assert said.split()[0] == "Europe/Lisbon"
+    assert said.split()[1:] == [
+        *("--start", "2013-06-30", "--end", "2013-07-01", "--timezone", "Europe/Lisbon")
+    ]
 
 
 @pytest.mark.parametrize(
