@@ -3,6 +3,7 @@
 Without postponed annotations, of which Dagster would see only the text.
 """
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -112,8 +113,8 @@ def landed_figures(
     for format_ in _FORMATS:
         for path in sorted((folder / format_).glob("[!._]*")):
             files = [path, *path.rglob("*")] if path.is_dir() else [path]
-            found = [f.stat() for f in files]
-            newest = max(f.st_mtime for f in found)
+            found = [f.stat() for f in files if f.exists()]  # a link may lead nowhere
+            newest = max((f.st_mtime for f in found), default=math.inf)
             if newest > settled:
                 continue
             config = {"path": str(path.resolve()), "format": format_}

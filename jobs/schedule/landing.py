@@ -11,9 +11,8 @@ from pathlib import Path
 import dagster as dg
 
 from jobs.schedule.assets import DAYS, FIRST_DAY, ingest, key, return_trips
+from pipelines.trips.sources import DATA_ENDINGS
 from schemas import RETURN_TRIPS, TRIPS
-
-_SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 # A file that changed a moment ago may still be on its way.
 SETTLED_S = 10
@@ -48,11 +47,12 @@ def landed_files(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest 
         return
     settled = time.time() - SETTLED_S
     for path in sorted(folder.rglob("*")):
-        if path.name.startswith((".", "_")) or not path.name.lower().endswith(_SUFFIXES):
+        name = path.relative_to(folder)
+        is_hidden = any(part.startswith((".", "_")) for part in name.parts)
+        if is_hidden or not path.name.lower().endswith(DATA_ENDINGS) or not path.is_file():
             continue
         found = path.stat()
-        if path.is_file() and found.st_mtime <= settled:
-            name = path.relative_to(folder)
+        if found.st_mtime <= settled:
             config = {"ops": {"ingest": {"config": {"path": str(path.resolve())}}}}
             yield dg.RunRequest(
                 run_key=f"{name}:{found.st_size}:{found.st_mtime_ns}", run_config=config

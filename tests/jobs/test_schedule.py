@@ -19,6 +19,7 @@ from jobs.schedule.assets import LandedFile, check_result, ingest, key, return_t
 from jobs.schedule.definitions import definitions
 from jobs.schedule.figures import landed_figures
 from jobs.schedule.landing import days_that_came, landed_files, partitions_of
+from pipelines.trips.sources import DATA_ENDINGS
 from schemas import (
     DELIVERIES,
     FIGURE_CAPTIONS,
@@ -102,6 +103,10 @@ def test_a_run_for_each_delivery_of_figures_that_has_settled(
         for changed in (path, *path.parents[: len(Path(name).parts) - 1]):
             os.utime(changed, (old, old))
     assert asked() == [("roco", "c"), ("webdataset", "a.tar")]
+    for link in ("webdataset/0.tar", "roco/c/0.jpg"):
+        (tmp_path / link).symlink_to("gone")
+    os.utime(tmp_path / "roco" / "c", (old, old))
+    assert asked() == [("roco", "c"), ("webdataset", "a.tar")]
     (tmp_path / "roco" / "c" / "licences.txt").write_bytes(b"still coming")
     assert asked() == [("webdataset", "a.tar")]
 
@@ -112,6 +117,10 @@ def test_a_run_for_each_file_that_has_settled(landing: Path) -> None:
     land(landing, ".b.csv.part")
     land(landing, "_c.csv")
     land(landing, "notes.txt")
+    for folder in (".partial", "2015/_temporary"):
+        (landing / folder).mkdir(parents=True)
+        land(landing / folder, "a.csv")
+    (landing / "0.csv").symlink_to("gone.csv")
     (request,) = requests()
     assert isinstance(request, dg.RunRequest)
     assert request.run_config["ops"]["ingest"]["config"] == {"path": str(file)}
@@ -119,6 +128,12 @@ def test_a_run_for_each_file_that_has_settled(landing: Path) -> None:
     (again,) = requests()
     assert isinstance(again, dg.RunRequest)
     assert again.run_key != request.run_key
+
+
+def test_files_of_every_ending_that_is_ingested_are_seen(landing: Path) -> None:
+    for ending in DATA_ENDINGS:
+        land(landing, f"a{ending}")
+    assert len(requests()) == len(DATA_ENDINGS)
 
 
 def test_a_missing_folder_is_told(landing: Path) -> None:
