@@ -13,7 +13,7 @@ import torch
 
 from ml.models import VisionLanguageModel, build
 from ml.models.tuning import tune
-from ml.recipe import Recipe
+from ml.recipe import Recipe, Stage
 from ml.training.checkpoint_files import Reader
 from ml.training.engine import weights_dtype
 
@@ -33,17 +33,24 @@ def model_of_stage(
     model = build(recipe.model, seed=recipe.seed, dtype=weights_dtype(stage))
     trained: set[str] = set()
     for earlier in recipe.stages[:number]:
-        tune(model, earlier)
+        trained |= _tuned(model, earlier)
         named = ((name, p) for name, p in model.named_parameters() if p.requires_grad)
         trained |= {name.replace(_BASE, "") for name, _ in named}
     if before is not None:
         read_weights(model, before)
-    tune(model, stage)
+    trained |= _tuned(model, stage)
     model.gradient_checkpointing(stage.gradient_checkpointing)
     if stage.keep_frozen_bytes:
         model.keep_frozen_outputs(stage.keep_frozen_bytes)
     frozen = (name for name, p in model.named_parameters() if not p.requires_grad)
     return model, {name for name in frozen if name.replace(_BASE, "") in trained}
+
+
+def _tuned(model: VisionLanguageModel, stage: Stage) -> set[str]:
+    """Tune a model; which of its parameters had adapters merged into them."""
+    adapted = {name.replace(_BASE, "") for name, _ in model.named_parameters() if _BASE in name}
+    tune(model, stage)
+    return {name for name, _ in model.named_parameters() if name in adapted}
 
 
 def trained_model(recipe: Recipe, checkpoint: Path) -> VisionLanguageModel:
