@@ -132,6 +132,7 @@ class _Rank:
         )
         self.tail: deque[str] = deque(maxlen=200)
         self.ended_at: float | None = None
+        self._silent_at = math.inf
         self.stopped = False
         self.heard = False
 
@@ -147,13 +148,16 @@ class _Rank:
             line = piece.removesuffix("\n")
             self.tail.append(line)
             show(self.number, line)
+        self._silent_at = time.time()
 
     def has_ended(self) -> bool:
         """Whether it has; the first time, what it started is ended as well, and all is read."""
         if self.ended_at is None and self.process.poll() is not None:
-            self.ended_at = time.time()
+            noticed_at = time.time()
             self.signal(signal.SIGKILL)
             self._reader.join(2.0)
+            # Its peers' connections break at once, and they may end before the next look.
+            self.ended_at = min(noticed_at, self._silent_at)
         return self.ended_at is not None
 
     def signal(self, number: signal.Signals) -> None:

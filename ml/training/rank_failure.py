@@ -8,6 +8,7 @@ import signal
 from collections.abc import Sequence
 
 from ml.training.guard import Outcome
+from pipelines.errors import EXIT_REFUSED, EXIT_USAGE
 
 _UNHEARD = "a rank failed, and the driver could not be told:"
 
@@ -29,12 +30,15 @@ class RankFailed(RuntimeError):
 def raise_failure(outcomes: Sequence[Outcome]) -> None:
     """Raise RankFailed for the rank that failed first; the failures after it are mostly its own.
 
-    A rank that a signal killed comes before one that failed in the same moment, because its peers
-    notice within milliseconds.
+    The peers of a rank that ends notice within milliseconds, less than clocks of hosts differ by.
+    So one that said why it ends comes first, then one that a signal killed.
     """
     failed = [o for o in outcomes if o.exit_code and not o.stopped]
     if failed:
-        first = min(failed, key=lambda o: (o.exit_code > 0, o.ended_at))
+        said_why = (EXIT_USAGE, EXIT_REFUSED)
+        first = min(
+            failed, key=lambda o: (o.exit_code not in said_why, o.exit_code > 0, o.ended_at)
+        )
         raise RankFailed(first.rank, first.exit_code, first.error)
     if any(o.exit_code for o in outcomes):
         raise RuntimeError("the ranks were stopped from outside, or Spark ended before them")

@@ -145,5 +145,7 @@ def test_the_first_failure_is_the_one_that_is_told() -> None:
         raise_failure([outcome(0, 1, 9.0), outcome(1, -15, 1.0, True), outcome(2, 3, 8.0)])
     with pytest.raises(RankFailed, match=r"^rank 1 was killed by signal 9 \(SIGKILL, as Linux"):
         raise_failure([outcome(0, 1, 8.0), outcome(1, -9, 8.0)])
+    with pytest.raises(RankFailed, match=r"^rank 1 ended with exit code 2: of 1"):
+        raise_failure([outcome(0, 1, 1.0), outcome(1, 2, 2.0), outcome(2, -6, 1.5)])
     with pytest.raises(RuntimeError, match="from outside"):
         raise_failure([outcome(0, -15, 1.0, True), outcome(1, 0, 2.0)])

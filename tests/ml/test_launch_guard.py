@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ml.training.channel import DriverChannel, Link
-from ml.training.guard import Outcome, guarded, last_words
+from ml.training.guard import Outcome, _Rank, guarded, last_words
 from tests.ml.ranks import IMPORTABLE, PROGRAM, alive, gone, told
 
 
@@ -88,6 +88,20 @@ def test_no_character_of_a_line_is_lost(
         lines = [line.removeprefix("[rank 0] ") for line in lines if line.startswith("[rank 0] ")]
         assert lines[-4:] == ["10 %", "20 %", "30 %", "no end"]
         assert "".join(lines[:-4]) == long
+
+
+def test_who_ended_first_is_known_of_two_that_ended_between_looks() -> None:
+    ranks = [
+        _Rank(["sh", "-c", f"sleep {seconds}; exit 1"], {"RANK": str(number)})
+        for number, seconds in enumerate((0.3, 0))
+    ]
+    for rank in ranks:
+        rank.read(lambda *_: None)
+    for rank in ranks:
+        rank.process.wait()
+    assert all(rank.has_ended() for rank in ranks)
+    late, early = (rank.outcome().ended_at for rank in ranks)
+    assert late - early > 0.1
 
 
 def test_ranks_end_when_they_may_not_go_on(tmp_path: Path) -> None:
