@@ -78,7 +78,7 @@ def days_that_came(context: dg.SensorEvaluationContext) -> Iterator[dg.RunReques
         for day in partitions_of(days.value, done) if days else ():  # type: ignore[arg-type]
             if DAYS.has_partition_key(day):
                 yield dg.RunRequest(run_key=f"{record.run_id}:{day}", partition_key=day)
-            else:
+            elif day >= FIRST_DAY:
                 waiting[day] = record.run_id
         seen = str(record.storage_id)
     for day in sorted(filter(DAYS.has_partition_key, waiting)):
