@@ -27,7 +27,7 @@ PROCESS_BYTES = 900_000_000
 transformers, DeepSpeed, pyarrow), which the ranks of a machine share."""
 
 ALL_REDUCE_ELEMENTS = 500_000_000
-"""Without ZeRO, DeepSpeed copies so many gradients at a time to reduce them."""
+"""Without ZeRO, DeepSpeed copies so many gradients at a time to reduce them among ranks."""
 
 
 @dataclass(frozen=True)
@@ -244,8 +244,9 @@ def _with_gradients(passes: Activations, held: States, sharding: Sharding, count
     again = sharding.accumulation > 1
     stage = sharding.zero_stage
     if stage == 0:
-        # They are copied into one buffer to be reduced.
-        reduced = min(whole, ALL_REDUCE_ELEMENTS * sharding.weight_bytes)
+        # They are copied into one buffer to be reduced; one rank alone does not.
+        elements = ALL_REDUCE_ELEMENTS if sharding.ranks > 1 else 0
+        reduced = min(whole, elements * sharding.weight_bytes)
         most = passes.peak(before=whole) if again else passes.peak(share=1.0)
         return max(most, whole + reduced)
     if stage == 1 and (again or not sharding.gpu):

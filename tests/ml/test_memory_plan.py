@@ -14,7 +14,7 @@ from ml.memory.counts import Counts, Part
 from ml.memory.footprint import PROCESS_BYTES, Devices, Setup, StagePlan
 from ml.memory.plan import Plan, device_memory, plan_of, plan_of_size
 from ml.memory.search import by_cost, cheapest, compared, largest_micro_batch
-from ml.memory.states import buckets_of
+from ml.memory.states import Precision, buckets_of
 from ml.recipe import Recipe, Stage
 from tests.ml.tiny_models import tiny_model
 
@@ -48,6 +48,7 @@ def stage(
     can_lora: bool = False,
     cpu: bool = False,
     rank_batch: int = 8,
+    precision: Precision = "bf16",
     **changes: Any,
 ) -> StagePlan:
     """A stage of `Made` on ranks that may fill so many GB each."""
@@ -60,7 +61,7 @@ def stage(
         "align",
         subject,
         given=given,
-        precision="bf16",
+        precision=precision,
         devices=Devices(ranks, size, cpu),
         rank_batch=rank_batch,
         micro_batches=[1, 2, 4, 8],
@@ -167,6 +168,16 @@ def test_stage_1_has_all_gradients_at_a_time_on_a_cpu() -> None:
         states = found.states
         always = states.weights + states.masters + states.moments + states.buckets
         assert found.backward == always + gradients * PARAMETERS + states.gradients
+
+
+def test_one_rank_without_zero_has_no_copy_of_its_gradients() -> None:
+    """Ranks copy 5e8 of them at a time to reduce them; fp32 adds nothing in the step."""
+    for ranks, copied in ((1, 0), (2, 4 * 500_000_000)):
+        room = stage(30, ranks=ranks, rank_batch=1, precision="fp32")
+        found = room.footprint(Setup(0, 1, True))
+        states = found.states
+        always = states.weights + states.moments
+        assert found.backward == always + 4 * PARAMETERS + copied
 
 
 def test_gradients_too_large_for_a_bucket_stay_in_stage_1() -> None:
