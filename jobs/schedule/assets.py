@@ -139,7 +139,8 @@ def _where() -> list[str]:
 
 
 def checked(context: dg.AssetExecutionContext, table: Table, *interval: str) -> dg.AssetCheckResult:
-    line = launch(context, "check_quality", table.name, *interval, *_where(), may_be_refused=True)
+    arguments = (table.name, *interval, *_where())
+    line = launch(context, "check_quality", *arguments, of=table.name, may_be_refused=True)
     return check_result(table, line)
 
 

@@ -34,17 +34,20 @@ def launch(
     context: dg.AssetExecutionContext,
     job: str,
     *arguments: str,
+    of: str = "",
     may_be_refused: bool = False,
 ) -> dict[str, Any]:
     """Run `jobs/JOB.py` to its end and return the object of its last line.
 
-    Raises dagster.Failure where it fails, and where it is refused, unless that is to be told by
-    the outcome alone.
+    `of` tells apart the runs of one job in one step, such as the checks of several tables. Raises
+    dagster.Failure where it fails, and where it is refused, unless that is to be told by the
+    outcome alone.
     """
     with dg.open_pipes_session(
         context, dg.PipesTempFileContextInjector(), dg.PipesTempFileMessageReader()
     ) as session:
-        env = {**os.environ, **session.get_bootstrap_env_vars(), "RUN_ID": _run_id(context, job)}
+        run_id = _run_id(context, f"{job}-{of}" if of else job)
+        env = {**os.environ, **session.get_bootstrap_env_vars(), "RUN_ID": run_id}
         process = subprocess.Popen(
             [_spark_submit(), str(JOBS / f"{job}.py"), *arguments],
             env=env,
@@ -87,9 +90,9 @@ def metadata(line: Mapping[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _run_id(context: dg.AssetExecutionContext, job: str) -> str:
-    """The run of Dagster's, with the job and the attempt: in ops.runs each is a run."""
-    return f"{context.run.run_id}-{job}-{context.retry_number}"
+def _run_id(context: dg.AssetExecutionContext, what: str) -> str:
+    """The run of Dagster's, with what is run and the attempt: in ops.runs each is a run."""
+    return f"{context.run.run_id}-{what}-{context.retry_number}"
 
 
 def _spark_submit() -> str:

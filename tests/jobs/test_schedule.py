@@ -15,6 +15,7 @@ import dagster as dg
 import pytest
 
 from jobs.schedule import landing as landing_module
+from jobs.schedule import launch
 from jobs.schedule.assets import LandedFile, check_result, ingest, key, return_trips
 from jobs.schedule.definitions import definitions
 from jobs.schedule.figures import landed_figures
@@ -238,6 +239,26 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LAKE", str(tmp_path / "lake"))
     monkeypatch.setenv("QUALITY_DOCS", str(tmp_path / "quality"))
     return tmp_path
+
+
+@pytest.mark.slow
+def test_each_job_of_a_step_is_a_run_of_its_own(
+    places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, ids = places / "spark-submit", places / "ids"
+    submit.write_text(f'#!/bin/sh\necho "$RUN_ID" >> {ids}\n')
+    submit.chmod(0o755)
+    monkeypatch.setattr(launch, "_spark_submit", lambda: str(submit))
+    with dg.instance_for_test() as instance:
+        result = dg.materialize([return_trips], partition_key="2015-12-01", instance=instance)
+    assert ids.read_text().split() == [
+        f"{result.run_id}-{what}-0"
+        for what in (
+            "return_trips",
+            "check_quality-gold.return_trips",
+            "check_quality-gold.return_trip_stats",
+        )
+    ]
 
 
 def day_of_trips() -> list[str]:
