@@ -138,6 +138,7 @@ _TEXTS = (
     "llm.path",
     "data.split_by",
     "data of the last stage",
+    "its question_types",
     "its template",
     "its max_tokens",
 )
@@ -146,7 +147,8 @@ _TEXTS = (
 def _texts(recipe: Recipe) -> tuple[Any, ...]:
     last = recipe.stages[-1]
     data = recipe.data.split_by
-    return recipe.model.llm.path, data, last.data, last.template, last.max_tokens
+    types = sorted(set(last.question_types)) or "all"
+    return recipe.model.llm.path, data, last.data, types, last.template, last.max_tokens
 
 
 def _set(fields: dict[str, Any], key: str, value: Any) -> None:

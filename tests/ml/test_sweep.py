@@ -105,6 +105,7 @@ def test_losses_over_other_texts_are_not_compared(recipe: Recipe) -> None:
     for key, value, said in (
         ("model.llm.path", "other", "llm.path is small-bloom in one and other in the other"),
         ("stages.instruct.max_tokens", 99, "max_tokens"),
+        ("stages.instruct.question_types", ["plane"], r"question_types is all .* \['plane'\] in"),
         ("data.split_by", "published_split", "data.split_by"),
         ("data.split_by", "fold", "no validation rows"),
     ):
