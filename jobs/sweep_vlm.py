@@ -173,7 +173,10 @@ def _train_to(
         training = replace(training, attempt=folder.next_attempt())
     try:
         train(run, training, folder)
-    except RankFailed as e:
+    except (RankFailed, UsageError) as e:
+        if isinstance(e, UsageError) and not isinstance(e.__cause__, RankFailed):
+            raise
+        # Else a rank says that this recipe cannot be trained so; the others may be.
         errors[run_id] = str(e).splitlines()[0]
         log(f"{JOB}: {run_id} failed, and the sweep goes on without it")
 

@@ -11,13 +11,15 @@ import pytest
 from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
-from jobs import train_vlm
+from jobs import sweep_vlm, train_vlm
 from jobs.lake import Lake
 from jobs.run import Run
-from jobs.sweep_vlm import _decided, main
+from jobs.sweep_vlm import _decided, _train_to, main
 from ml.recipe import load_recipe
 from ml.sweep import Sweep
+from ml.training.rank_failure import RankFailed
 from ml.training.runs import RunFolder
+from pipelines.errors import DataRefused, UsageError
 from schemas import METRICS, ML_RUNS, SWEEPS
 from schemas.frames import frame_of
 from tests.job_runs import Job, job_on
@@ -110,6 +112,29 @@ def test_a_rung_that_nobody_came_over_is_open(examples: Lake) -> None:
     values = [[failed.get(column.name) for column in SWEEPS.columns]]
     examples.append(SWEEPS, frame_of(examples.spark, values, SWEEPS.struct))
     assert _decided(run, sweep, 0.5) is None
+
+
+def test_a_recipe_that_ranks_refuse_is_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run: Any = Namespace(args=Namespace(feed_cache=None))
+    sweep = Sweep("try", {"try-a": load_recipe("demo-image")}, {}, 4, (1.0,), 0.5)
+    refused: Exception = UsageError("global_batch 2 is smaller than the 4 processes")
+
+    def train(*_: object) -> None:
+        raise refused from cause
+
+    monkeypatch.setattr(sweep_vlm, "train", train)
+    errors: dict[str, str] = {}
+    cause: Exception | None = RankFailed(0, 2, str(refused))
+    _train_to(run, sweep, tmp_path, "try-a", 1.0, errors)
+    assert errors == {"try-a": str(refused)}
+    cause = None
+    with pytest.raises(UsageError, match="4 processes"):  # by the driver: the others have it too
+        _train_to(run, sweep, tmp_path, "try-a", 1.0, errors)
+    refused, cause = DataRefused("the table is damaged"), RankFailed(0, 3, "the table is damaged")
+    with pytest.raises(DataRefused, match="damaged"):
+        _train_to(run, sweep, tmp_path, "try-a", 1.0, errors)
 
 
 @pytest.mark.parametrize(
