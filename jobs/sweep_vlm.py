@@ -33,7 +33,7 @@ from jobs.training import (
 )
 from ml.recipe import Recipe, load_recipe
 from ml.sweep import Result, Sweep, check_comparable, going_on, read_sweep, values_of, varied
-from ml.training.runs import RunFolder, TrainingRun, folder_name
+from ml.training.runs import TOKEN_IDS, RunFolder, TrainingRun, folder_name
 from pipelines.errors import UsageError
 from schemas import METRICS, ML_RUNS, SWEEPS
 from schemas.frames import frame_of
@@ -149,7 +149,7 @@ def _new(run: Run, runs: Path) -> Sweep:
 
 def _training(sweep: Sweep, run_id: str) -> TrainingRun:
     recipe = sweep.recipes[run_id]
-    kinds: set[str] = {stage.data for stage in recipe.stages}
+    kinds = {TOKEN_IDS, *(stage.data for stage in recipe.stages)}
     tables = {kind: source for kind, source in sweep.tables.items() if kind in kinds}
     return TrainingRun(run_id, recipe, tables, sweep.processes, versions_here())
 

@@ -14,11 +14,11 @@ from pyspark.sql import functions as F
 from jobs import sweep_vlm, train_vlm
 from jobs.lake import Lake
 from jobs.run import Run
-from jobs.sweep_vlm import _decided, _train_to, main
+from jobs.sweep_vlm import _decided, _train_to, _training, main
 from ml.recipe import load_recipe
 from ml.sweep import Sweep
 from ml.training.rank_failure import RankFailed
-from ml.training.runs import RunFolder
+from ml.training.runs import TOKEN_IDS, RunFolder, Source
 from pipelines.errors import DataRefused, UsageError
 from schemas import METRICS, ML_RUNS, SWEEPS
 from schemas.frames import frame_of
@@ -112,6 +112,12 @@ def test_a_rung_that_nobody_came_over_is_open(examples: Lake) -> None:
     values = [[failed.get(column.name) for column in SWEEPS.columns]]
     examples.append(SWEEPS, frame_of(examples.spark, values, SWEEPS.struct))
     assert _decided(run, sweep, 0.5) is None
+
+
+def test_a_run_has_the_tables_of_its_recipe_and_the_token_ids(recipe: Path) -> None:
+    tables = {kind: Source(kind, f"/lake/{kind}", 1) for kind in ("captions", "vqa", TOKEN_IDS)}
+    sweep = Sweep("try", {"try-a": load_recipe(str(recipe))}, tables, 1, (1.0,), 0.5)
+    assert set(_training(sweep, "try-a").tables) == {"vqa", TOKEN_IDS}
 
 
 def test_a_recipe_that_ranks_refuse_is_left_behind(
