@@ -113,7 +113,8 @@ def open_engine(
     torch_autocast.TORCH_AUTOCAST_INITIALIZED = False
     nn.functional.linear = _LINEAR
     if stage.zero_stage == 3:
-        model.to(weights_dtype(stage))
+        for parameter in model.parameters():  # buffers stay: 16 bits round frequencies of positions
+            parameter.data = parameter.data.to(weights_dtype(stage))
         deepspeed.zero.Init(module=model, config_dict_or_path=dict(config))
     # A rate of zero until the first step: stage 0 of 16 bits takes a step as it is made.
     own = [{**group, "initial_lr": group["lr"], "lr": 0.0} for group in groups]
