@@ -66,6 +66,16 @@ class LakeFolder:
         with locked(_locks(root) / f"{table.name}.stream", busy):
             yield
 
+    def may_have_only_writer(self, table: Table) -> bool:
+        """Whether a run may be the table's only writer now: where no lock tells, it always may."""
+        if self._local() is None:
+            return True
+        try:
+            with self.only_writer(table):
+                return False
+        except UsageError:
+            return True
+
     def clear_unborn(self, table: Table) -> None:
         """Remove a log without a commit, which Delta takes for a table that it then cannot find.
 

@@ -11,9 +11,20 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.lake import Lake
+from jobs.return_trips_stream import JOB as STREAM
 from jobs.run import Run, parser, run_job
 from pipelines.errors import UsageError
-from schemas import FIGURES, QUALITY_RESULTS, QUESTIONS, RUNS, TABLES, TRIPS, Table
+from schemas import (
+    FIGURES,
+    QUALITY_RESULTS,
+    QUESTIONS,
+    RETURN_TRIPS_LIVE,
+    RUNS,
+    TABLES,
+    TRIPS,
+    Table,
+)
 
 JOB = "status"
 
@@ -33,8 +44,10 @@ def arguments() -> argparse.ArgumentParser:
     made = parser(
         "Show the last runs of a lake's jobs, and which tables are stale.",
         "  spark-submit jobs/status.py --lake lake --last 20\n"
-        "  a run that began and never ended shows as lost, or as running in its first 6 hours; a\n"
-        "  table is stale where what it is made from has changed since the run that wrote it last",
+        "  a run that began and never ended shows as lost, or as running in its first 6 hours, a\n"
+        "  stream for as long as it is at work (the last one always in a lake on a bucket, where\n"
+        "  nothing tells); a table is stale where what it is made from has changed since the run\n"
+        "  that wrote it last",
     )
     made.add_argument(
         "--last", type=int, default=20, metavar="N", help="so many runs at most (default 20)"
@@ -48,7 +61,7 @@ def body(run: Run) -> Mapping[str, Any]:
         raise UsageError(f"--last {run.args.last}: write 1 or more")
     with run.step("read"):
         others = run.read(RUNS).where(F.col("run_id") != run.run_id)
-        runs = _last_runs(others, run.args.last, datetime.now(UTC))
+        runs = _last_runs(run.lake, others, run.args.last, datetime.now(UTC))
         tables = _tables(run)
     _print_runs(runs)
     _print_tables(tables)
@@ -59,12 +72,8 @@ def body(run: Run) -> Mapping[str, Any]:
     }
 
 
-def _last_runs(runs: DataFrame, last: int, now: datetime) -> list[dict[str, Any]]:
+def _last_runs(lake: Lake, runs: DataFrame, last: int, now: datetime) -> list[dict[str, Any]]:
     """One entry a run, the newest first. A start without an end is a run that was lost."""
-
-    def outcome(started: datetime) -> str:
-        return RUNNING if now - started < _LONGEST_RUN else LOST
-
     is_end = F.col("event") == "end"
     ended = F.max(
         F.when(is_end, F.struct(F.unix_micros("at").alias("at"), "outcome", "rows", "error"))
@@ -75,18 +84,31 @@ def _last_runs(runs: DataFrame, last: int, now: datetime) -> list[dict[str, Any]
         .agg(F.unix_micros(F.min("at")).alias("started"), ended.alias("end"))
         .orderBy(F.desc("started"))
         .limit(last)
+        .collect()
     )
+    # A stream works for weeks, and there is one at a time.
+    streams = (r["run_id"] for r in newest if r["job"] == STREAM and not r["end"])
+    stream = next(streams, None)
+
+    def outcome(run_id: str, started: datetime) -> str:
+        if now - started < _LONGEST_RUN:
+            return RUNNING
+        at_work = run_id == stream and lake.folder.may_have_only_writer(RETURN_TRIPS_LIVE)
+        return RUNNING if at_work else LOST
+
     return [
         {
             "run_id": r["run_id"],
             "job": r["job"],
             "started": _moment(r["started"]),
             "ended": _moment(r["end"]["at"]) if r["end"] else None,
-            "outcome": r["end"]["outcome"] if r["end"] else outcome(_moment(r["started"])),
+            "outcome": r["end"]["outcome"]
+            if r["end"]
+            else outcome(r["run_id"], _moment(r["started"])),
             "rows": r["end"]["rows"] if r["end"] else None,
             "error": r["end"]["error"] if r["end"] else None,
         }
-        for r in newest.collect()
+        for r in newest
     ]
 
 

@@ -9,7 +9,7 @@ import pytest
 from jobs.lake import Lake
 from jobs.return_trips import main as return_trips
 from jobs.status import main
-from schemas import RUNS, TRIPS
+from schemas import RETURN_TRIPS_LIVE, RUNS, TRIPS
 from schemas.frames import frame_of
 from tests.job_runs import Job, job_on
 from tests.made_trips import commuters, silver_trips
@@ -20,10 +20,10 @@ def job(lake: Lake, capsys: pytest.CaptureFixture[str]) -> Job:
     return job_on(lake, main, capsys)
 
 
-def started(lake: Lake, run_id: str, ago: timedelta) -> None:
+def started(lake: Lake, run_id: str, ago: timedelta, job: str = "ingest_trips") -> None:
     """The start row of a run that has no end."""
     at = datetime.now(UTC) - ago
-    row = (run_id, "ingest_trips", "start", at, "running", "{}", None, None, None, None, None, None)
+    row = (run_id, job, "start", at, "running", "{}", None, None, None, None, None, None)
     lake.append(RUNS, frame_of(lake.spark, [row], RUNS.struct))
 
 
@@ -33,6 +33,16 @@ def test_a_start_without_an_end_is_lost_after_six_hours(job: Job, lake: Lake) ->
     started(lake, "at work", timedelta(minutes=1))
     code, line, _ = job()
     assert (code, line["lost"], line["stale"]) == (0, ["killed"], [])
+
+
+@pytest.mark.slow
+def test_a_stream_is_not_lost_while_it_holds_its_table(job: Job, lake: Lake) -> None:
+    started(lake, "killed", timedelta(hours=9), "return_trips_stream")
+    started(lake, "at work", timedelta(hours=8), "return_trips_stream")
+    started(lake, "no stream", timedelta(hours=7))
+    with lake.folder.only_writer(RETURN_TRIPS_LIVE):
+        assert job()[1]["lost"] == ["no stream", "killed"]
+    assert job()[1]["lost"] == ["no stream", "at work", "killed"]
 
 
 @pytest.mark.slow
