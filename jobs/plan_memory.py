@@ -43,6 +43,12 @@ def arguments() -> argparse.ArgumentParser:
         help="of each GPU, as 40GB (default: of this machine's GPU; where it has none, ranks share "
         "its main memory)",
     )
+    made.add_argument(
+        "--host-memory",
+        type=amounts.memory_bytes,
+        metavar="SIZE",
+        help="of main memory for each GPU, as 64GB (default: not checked)",
+    )
     made.add_argument("--chart", metavar="FILE.png", help="draw the set-ups as well")
     made.add_argument("--json", action="store_true", help="print the JSON object alone, in bytes")
     return made
@@ -64,11 +70,12 @@ def _run(args: argparse.Namespace) -> dict[str, object]:
     from ml.recipe import load_recipe
 
     cpu, size = _device(args.gpu_memory, args.gpus)
+    devices = {"device_bytes": size, "cpu": cpu, "host_bytes": args.host_memory}
     if args.recipe:
         recipe = load_recipe(args.recipe)
-        plan = plan_of(recipe, processes=args.gpus, device_bytes=size, cpu=cpu)
+        plan = plan_of(recipe, processes=args.gpus, **devices)
     else:
-        plan = plan_of_size(args.params, gpus=args.gpus, device_bytes=size, cpu=cpu)
+        plan = plan_of_size(args.params, gpus=args.gpus, **devices)
     if not args.json:
         print(plan.table(), end="\n\n")
     if args.chart:

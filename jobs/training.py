@@ -120,7 +120,14 @@ def check_memory(run: Run, training: TrainingRun) -> None:
         return
     cpu = not args.use_gpu
     memory = args.device_memory or device_memory(training.processes if cpu else 1, cpu=cpu)
-    plan = plan_of(training.recipe, processes=training.processes, device_bytes=memory, cpu=cpu)
+    here = not cpu and args.launch == "local"
+    plan = plan_of(
+        training.recipe,
+        processes=training.processes,
+        device_bytes=memory,
+        cpu=cpu,
+        host_bytes=device_memory(training.processes, cpu=True) if here else None,
+    )
     if not plan.fits:
         raise UsageError(f"it does not fit: {plan.nearest}; --force starts it all the same")
 

@@ -90,12 +90,14 @@ class Footprint:
 class Devices:
     """Where ranks run: how many, and the bytes that each may have.
 
-    `cpu`: without a GPU, so that the bytes are a rank's share of the host's memory.
+    `cpu`: without a GPU, so that the bytes are a rank's share of the host's memory. `host_bytes`:
+    that share beside a GPU, None where it is not known.
     """
 
     ranks: int
     bytes: int
     cpu: bool = False
+    host_bytes: int | None = None
 
     @property
     def kind(self) -> str:
@@ -164,13 +166,19 @@ class StagePlan:
         return footprint.peak + (footprint.host if self.devices.cpu else 0)
 
     def fits(self, footprint: Footprint) -> bool:
-        """Whether there is as much."""
-        return self.needed(footprint) <= self.devices.room
+        """Whether there is as much, of the host too as far as that is known."""
+        return self.needed(footprint) <= self.devices.room and self.host_fits(footprint.host)
+
+    def host_fits(self, host: int) -> bool:
+        """Whether the host of a GPU has so many bytes for a rank; True where it is not known."""
+        there = self.devices.host_bytes
+        return self.devices.cpu or there is None or host <= there
 
     def is_too_large(self, setup: Setup) -> bool:
-        """Whether the optimiser's step alone needs more, which is known without running a model."""
-        host = self._host(setup) if self.devices.cpu else 0
-        return self._step(setup) + host > self.devices.room
+        """Whether the step or the host needs more, which is known without running a model."""
+        host = self._host(setup)
+        beside = host if self.devices.cpu else 0
+        return self._step(setup) + beside > self.devices.room or not self.host_fits(host)
 
     def _computed(self, setup: Setup) -> Footprint:
         subject, sharding = self._subject(setup.lora), self._sharding(setup)

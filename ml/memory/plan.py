@@ -48,13 +48,20 @@ class Plan:
         return {"name": self.name, "fits": self.fits, "stages": stages}
 
 
-def plan_of(recipe: Recipe, *, processes: int, device_bytes: int, cpu: bool = False) -> Plan:
+def plan_of(
+    recipe: Recipe,
+    *,
+    processes: int,
+    device_bytes: int,
+    cpu: bool = False,
+    host_bytes: int | None = None,
+) -> Plan:
     """What a recipe takes on `processes` ranks with a device of `device_bytes` each.
 
-    `cpu`: ranks have no GPU, and the bytes are their share of the host's memory. Raises UsageError
-    where a part of the model is not there.
+    `cpu`: ranks have no GPU, and the bytes are their share of the host's memory; `host_bytes` is
+    that share beside a GPU. Raises UsageError where a part of the model is not there.
     """
-    devices = Devices(processes, device_bytes, cpu)
+    devices = Devices(processes, device_bytes, cpu, host_bytes)
     return Plan(recipe.name, tuple(_planned(recipe, stage, devices) for stage in recipe.stages))
 
 
@@ -64,6 +71,7 @@ def plan_of_size(
     gpus: int,
     device_bytes: int,
     cpu: bool = False,
+    host_bytes: int | None = None,
     micro_batch: int = 1,
     tokens: int = 2048,
 ) -> Plan:
@@ -76,7 +84,7 @@ def plan_of_size(
         lambda lora: bloom(parameters, tokens=tokens, precision="bf16"),
         given=Setup(3, micro_batch, False),
         precision="bf16",
-        devices=Devices(gpus, device_bytes, cpu),
+        devices=Devices(gpus, device_bytes, cpu, host_bytes),
         rank_batch=micro_batch,
         micro_batches=[2**n for n in range(10)],
         loader=2 * micro_batch * _text_bytes(tokens),  # the batch at work, and the next
@@ -148,10 +156,11 @@ def _refusal(stage: StagePlan) -> str:
         if found
         else f"no set-up fits on {stage.devices.ranks} of them"
     )
-    return (
-        f"{stage.name} needs {stage.needed(given) / 1e9:.2f} GB of {stage.devices.room / 1e9:.2f} "
-        f"GB with {stage.given}; {nearest}"
-    )
+    needed = f"{stage.needed(given) / 1e9:.2f} GB of {stage.devices.room / 1e9:.2f} GB"
+    if not stage.host_fits(given.host):
+        there = (stage.devices.host_bytes or 0) / 1e9
+        needed += f", and of the host {given.host / 1e9:.2f} GB of {there:.2f} GB,"
+    return f"{stage.name} needs {needed} with {stage.given}; {nearest}"
 
 
 def _fields(stage: StagePlan) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ml.memory.footprint import Footprint, Setup, StagePlan
+from ml.memory.footprint import Devices, Footprint, Setup, StagePlan
 from ml.memory.search import cheapest, compared, largest_micro_batch
 from ml.memory.states import Sharding
 
@@ -15,7 +15,7 @@ def table(stage: StagePlan) -> str:
     counts, devices = stage.counts(), stage.devices
     lines = [
         f"{stage.name}: {devices.counted} of {devices.bytes / _GB:.1f} GB "
-        f"({devices.room / _GB:.1f} GB to fill), {stage.precision}, "
+        f"({devices.room / _GB:.1f} GB to fill){_host(devices)}, {stage.precision}, "
         f"micro-batch {stage.given.micro_batch}",
         "",
     ]
@@ -27,6 +27,13 @@ def table(stage: StagePlan) -> str:
         )
     lines += ["", *_adam(stage), "", *_setups(stage), "", *_by_ranks(stage), "", *_choice(stage)]
     return "\n".join(lines)
+
+
+def _host(devices: Devices) -> str:
+    if devices.cpu:
+        return ""
+    there = devices.host_bytes
+    return ", host not checked" if there is None else f" with {there / _GB:.1f} GB of the host"
 
 
 def by_ranks(stage: StagePlan) -> dict[str, dict[str, int]]:
@@ -110,9 +117,16 @@ def _choice(stage: StagePlan) -> list[str]:
     largest = largest_micro_batch(stage, found.setup)
     return [
         *lines,
-        f"Cheapest that fits: {found.setup}, {stage.needed(found) / _GB:.2f} GB; "
-        f"its largest micro-batch is {largest}",
+        f"Cheapest that fits: {found.setup}, {stage.needed(found) / _GB:.2f} GB"
+        f"{_of_the_host(stage, found)}; its largest micro-batch is {largest}",
     ]
+
+
+def _of_the_host(stage: StagePlan, found: Footprint) -> str:
+    if stage.devices.cpu:
+        return ""
+    checked = "" if stage.devices.host_bytes is not None else ", which was not checked"
+    return f" and {found.host / _GB:.2f} GB of the host{checked}"
 
 
 def _millions(parameters: int) -> str:

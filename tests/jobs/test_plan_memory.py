@@ -63,8 +63,9 @@ def test_a_size_has_a_table_a_line_of_json_and_a_chart(
 ) -> None:
     chart = tmp_path / "plan.png"
     code, line, text = planned(
-        capsys, "--params", "2e7", "--gpus", "4", "--gpu-memory", "2GB", "--chart", str(chart)
-    )
+        capsys, "--params", "2e7", "--gpus", "4", "--gpu-memory", "2GB", "--host-memory", "3GB",
+        "--chart", str(chart),
+    )  # fmt: skip
     assert code == 0
     assert (line["job"], line["outcome"], line["fits"]) == ("plan_memory", "done", True)
     (stage,) = line["stages"]
@@ -73,6 +74,7 @@ def test_a_size_has_a_table_a_line_of_json_and_a_chart(
         "ranks": 4,
         "bytes": 2 * 10**9,
         "cpu": False,
+        "host_bytes": 3 * 10**9,
         "room": 18 * 10**8,
     }
     assert stage["held_by_zero_stage_and_ranks"]["3"]["4"] == 80_000_000

@@ -76,8 +76,11 @@ def resume(runs: Path, *argv: str) -> None:
     body(run)
 
 
-def test_what_does_not_fit_is_refused_with_the_nearest_set_up(runs: Path) -> None:
+def test_what_does_not_fit_is_refused_with_the_nearest_set_up(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On two GPUs that have room for all but a fiftieth of what stage 0 takes."""
+    monkeypatch.setattr("ml.memory.plan.device_memory", lambda *args, **kwargs: 10**11)
     recipe = RunFolder(runs / "one").read().recipe
     (stage,) = plan_of(recipe, processes=2, device_bytes=1).stages
     enough = stage.footprint(stage.given).peak / GPU_SHARE / 1e6
@@ -91,6 +94,17 @@ def test_what_does_not_fit_is_refused_with_the_nearest_set_up(runs: Path) -> Non
         r"ZeRO-1, micro-batch 4 fits with 0\.\d\d GB; --force starts it all the same",
         said,
     ), said
+
+
+def test_the_host_of_gpus_is_compared_where_it_is_this_machine(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ml.memory.plan.device_memory", lambda *args, **kwargs: 10**8)
+    on_gpus = ("--use-gpu", "--device-memory", "80GB")
+    with pytest.raises(UsageError, match=r"and of the host 1\.\d\d GB of 0\.10 GB, with ZeRO-0"):
+        resume(runs, *on_gpus)
+    with pytest.raises(Started):
+        resume(runs, *on_gpus, "--launch", "cluster")
 
 
 def test_where_nothing_fits_it_says_so(runs: Path) -> None:

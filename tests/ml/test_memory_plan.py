@@ -49,6 +49,7 @@ def stage(
     cpu: bool = False,
     rank_batch: int = 8,
     precision: Precision = "bf16",
+    host: float | None = None,
     **changes: Any,
 ) -> StagePlan:
     """A stage of `Made` on ranks that may fill so many GB each."""
@@ -62,7 +63,7 @@ def stage(
         subject,
         given=given,
         precision=precision,
-        devices=Devices(ranks, size, cpu),
+        devices=Devices(ranks, size, cpu, None if host is None else round(host * GB)),
         rank_batch=rank_batch,
         micro_batches=[1, 2, 4, 8],
         loader=0,
@@ -212,6 +213,23 @@ def test_without_a_gpu_the_host_is_the_device() -> None:
     found = room.footprint(Setup(0, 1, True))
     assert room.needed(found) == found.peak + found.host
     assert stage(30).needed(found) == found.peak
+
+
+def test_what_is_offloaded_must_fit_on_the_host() -> None:
+    """The optimiser's share on the host is 4 GB and more, so that LoRA alone is left."""
+    unknown, known = stage(4, can_lora=True), stage(4, host=4, can_lora=True)
+    found, other = cheapest(unknown), cheapest(known)
+    assert found is not None
+    assert found.setup.offload_optimizer == "cpu"
+    assert found.host > 4 * GB
+    assert other is not None
+    assert (other.setup.offload_optimizer, other.setup.lora) == ("none", True)
+    made = Plan("tiny", (stage(4, host=4, given=found.setup),))
+    assert not made.fits
+    assert f", and of the host {found.host / GB:.2f} GB of 4.00 GB, with" in made.nearest
+    assert "GB of the host, which was not checked; its" in Plan("tiny", (unknown,)).table()
+    assert "(4.0 GB to fill) with 4.0 GB of the host, bf16" in Plan("tiny", (known,)).table()
+    assert "not checked" not in Plan("tiny", (known,)).table()
 
 
 def test_a_refusal_names_what_is_needed_and_the_nearest_set_up() -> None:
