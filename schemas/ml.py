@@ -233,7 +233,11 @@ LEADERBOARD = Table(
         Column("score", DOUBLE, "mean of strict (closed) and f1 (open) of all", "0 to 1"),
         Column("score_low", DOUBLE, "lower end of its 95 % bootstrap interval, by image"),
         Column("score_high", DOUBLE, "upper end of its interval"),
-        Column("seed_deviation", DOUBLE, "standard deviation of the score between seeds"),
+        Column(
+            "seed_deviation",
+            DOUBLE,
+            "standard deviation of the score between seeds, same questions",
+        ),
         Column("closed_strict", DOUBLE, "closed questions, strict", "0 to 1"),
         Column("closed_low", DOUBLE, "lower end of its interval"),
         Column("closed_high", DOUBLE, "upper end of its interval"),

@@ -115,8 +115,6 @@ def entry_of(
     control image.
     """
     shown = with_score(answers[answers["control"] == "image"])
-    seed = shown["run_id"].map({run.run_id: run.recipe.seed for run in runs})
-    means = shown.groupby(seed)[SCORE].mean()
     return Entry(
         prototype=prototype,
         name=name_of([run.recipe for run in runs]),
@@ -126,8 +124,17 @@ def entry_of(
         splits=tuple(sorted(answers["split"].unique())),
         questions=int(answers["example_id"].nunique()),
         scores=tuple(question_scores(answers)),
-        seed_deviation=float(means.std(ddof=1)) if len(means) > 1 else None,
+        seed_deviation=_seed_deviation(shown, runs),
     )
+
+
+def _seed_deviation(shown: pd.DataFrame, runs: Sequence[TrainedModel]) -> float | None:
+    """Of the score, on the questions that all seeds answered: folds differ in how hard they are."""
+    seed = shown["run_id"].map({run.run_id: run.recipe.seed for run in runs})
+    of_all = shown.pivot_table(index="example_id", columns=seed, values=SCORE).dropna()
+    if of_all.empty or of_all.shape[1] < 2:
+        return None
+    return float(of_all.mean().std(ddof=1))
 
 
 def ranked(entries: Sequence[tuple[Entry, pd.DataFrame]]) -> list[list[Entry]]:

@@ -99,20 +99,29 @@ def test_folds_are_put_together_and_seeds_averaged() -> None:
         [
             (recipe(fold=0), answers("a", "0", {1: 1, 2: 0, 3: 1})),
             (recipe(fold=1), answers("b", "1", {4: 1})),
-            (recipe(fold=0, seed=1), answers("c", "0", {1: 1, 2: 1, 3: 0})),
+            (recipe(fold=0, seed=1), answers("c", "0", {1: 1, 2: 1, 3: 1})),
         ],
     )
     assert made.questions == 4
     assert made.splits == ("0", "1")
     assert made.seeds == 2
     assert made.score.n == 4
-    assert made.score.score == pytest.approx((1 + 0.5 + 0.5 + 1) / 4)
-    of_seeds = [(1 + 0 + 1 + 1) / 4, 2 / 3]
+    assert made.score.score == pytest.approx((1 + 0.5 + 1 + 1) / 4)
+    of_seeds = [(1 + 0 + 1) / 3, (1 + 1 + 1) / 3]  # of what both answered
     assert made.seed_deviation == pytest.approx(np.std(of_seeds, ddof=1))
     difference = made.find("image minus no_image", "score")
     assert difference is not None
-    assert difference.score == pytest.approx(0.75)
+    assert difference.score == pytest.approx(0.875)
     assert made.find("swapped", "score") is None
+
+
+def test_seeds_with_other_folds_have_no_deviation() -> None:
+    parts = [
+        (recipe(fold=0), answers("a", "0", {1: 1, 2: 1})),
+        (recipe(fold=1, seed=1), answers("b", "1", {3: 0, 4: 0})),
+    ]
+    made, _ = entry("p", parts)
+    assert (made.seeds, made.seed_deviation) == (2, None)
 
 
 def test_one_seed_has_no_deviation() -> None:
