@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import zlib
 from collections import defaultdict
 from pathlib import Path
@@ -26,6 +27,7 @@ from pipelines.errors import DataRefused
 
 FORMAT = 1
 PARTIAL = ".partial"
+REPLACED = ".replaced" + PARTIAL
 _DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -111,6 +113,19 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def clear(folder: Path) -> None:
+    """Removes what an attempt that was killed left in a folder of checkpoints.
+
+    One that was being replaced, and whose name the new one had not got yet, is whole and stays.
+    """
+    for replaced in folder.glob("*" + REPLACED):
+        named = replaced.with_name(replaced.name.removesuffix(REPLACED))
+        if not named.exists():
+            replaced.rename(named)
+    for left in folder.glob("*" + PARTIAL):
+        shutil.rmtree(left)
 
 
 def index_name(rank: int) -> str:

@@ -75,8 +75,7 @@ class Checkpointer:
         self._partial = self._folder
         if _rank() == 0:
             self._folder.mkdir(parents=True, exist_ok=True)
-            for left in self._folder.glob("*" + files.PARTIAL):  # by an attempt that was killed
-                shutil.rmtree(left)
+            files.clear(self._folder)
 
     def save(self, engine: Any, *, name: str, state: dict[str, Any]) -> None:
         """Starts to write a checkpoint; between two optimiser steps, on all ranks.
@@ -156,10 +155,13 @@ class Checkpointer:
         manifest = {**manifest, "number": number, "saved_at": saved_at}
         files.write_manifest(partial, manifest, world)
         final = self._folder / name
+        replaced = self._folder / (name + files.REPLACED)
         if final.exists():
-            self._drop(final)
+            final.rename(replaced)
         partial.rename(final)
         files.sync_folder(self._folder)
+        if replaced.exists():
+            shutil.rmtree(replaced)
         for old in _whole(self._folder)[: -self._keep]:
             self._drop(old)
 

@@ -32,7 +32,7 @@ from ml.memory.counts import counts_of
 from ml.models import processor_of
 from ml.models.artefact import save_artefact
 from ml.models.tuning import parameter_groups
-from ml.training.checkpoint_files import read_manifest
+from ml.training.checkpoint_files import clear, read_manifest
 from ml.training.checkpoint_fragments import masters
 from ml.training.checkpoints import Checkpointer, CheckpointFailed, latest, load, load_masters
 from ml.training.engine import close_engine, config_of, join_ranks, open_engine
@@ -105,6 +105,8 @@ class Worker:
 
         Raises NotFinite, CheckpointFailed, UsageError, DataRefused.
         """
+        if self.rank == 0:
+            clear(self.folder.checkpoints)
         saved = self.latest()
         if saved is not None:
             self.say(f"going on from checkpoint {saved.path.name}")
