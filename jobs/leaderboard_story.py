@@ -25,24 +25,26 @@ def curves_of(metrics: DataFrame, groups: Sequence[Sequence[Entry]]) -> tuple[Cu
     """Loss by step of each stage, of the first prototypes; runs of one are averaged."""
     # One that was tested by several splits was trained once.
     best = list({e.prototype: e for group in groups for e in group}.values())[:_MOST_CURVES]
-    pairs = [(model.run_id, e.name) for e in best for model in e.runs]
-    names = frame_of(metrics.sparkSession, sorted(set(pairs)), "run_id string, name string")
-    of_best = metrics.join(F.broadcast(names), "run_id")
+    pairs = [(model.run_id, e.prototype) for e in best for model in e.runs]
+    of_run = frame_of(metrics.sparkSession, pairs, "run_id string, prototype string")
+    of_best = metrics.join(F.broadcast(of_run), "run_id")
     longest = of_best.groupBy("stage").agg(F.max("step").alias("last"), F.min("at").alias("began"))
     width = F.greatest(F.ceil(F.col("last") / _BINS), F.lit(1))
     bins = (
         of_best.join(F.broadcast(longest), "stage")
         .withColumn("bin", F.floor((F.col("step") - 1) / width))
-        .groupBy("stage", "name", "bin")
+        .groupBy("stage", "prototype", "bin")
         .agg(F.avg("loss").alias("loss"))
         .collect()
     )
     curves = []
     for stage in sorted(longest.withColumn("width", width).collect(), key=lambda s: s["began"]):
         count = -(-stage["last"] // stage["width"])
-        found = {(b["name"], b["bin"]): b["loss"] for b in bins if b["stage"] == stage["stage"]}
-        shown = dict.fromkeys(e.name for e in best if any(n == e.name for n, _ in found))
-        series = [(n, [found.get((n, k)) for k in range(count)]) for n in shown]
+        found = {
+            (b["prototype"], b["bin"]): b["loss"] for b in bins if b["stage"] == stage["stage"]
+        }
+        shown = [e for e in best if any(of == e.prototype for of, _ in found)]
+        series = [(e.name, [found.get((e.prototype, k)) for k in range(count)]) for e in shown]
         ends = [min((k + 1) * stage["width"], stage["last"]) for k in range(count)]
         curves.append(Curve(stage["stage"], ends, series))
     return tuple(curves)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -139,10 +139,17 @@ def _seed_deviation(shown: pd.DataFrame, runs: Sequence[TrainedModel]) -> float 
 
 def ranked(entries: Sequence[tuple[Entry, pd.DataFrame]]) -> list[list[Entry]]:
     """Entries with their answers, `placed` among those tested on the same; the largest group
-    first."""
+    first.
+
+    A recipe that was changed and kept its name is another prototype, and is called otherwise.
+    """
+    of_name = defaultdict(set)
+    for entry, _ in entries:
+        of_name[entry.name].add(entry.prototype)
     of_same = defaultdict(list)
     for entry, answers in entries:
-        of_same[entry.tested_on].append((entry, answers))
+        name = entry.name if len(of_name[entry.name]) == 1 else _own_name(entry)
+        of_same[entry.tested_on].append((replace(entry, name=name), answers))
     groups = map(placed, of_same.values())
     return sorted(groups, key=lambda g: (-len(g), -g[0].questions, g[0].tested_on))
 
@@ -154,17 +161,14 @@ def placed(entries: Sequence[tuple[Entry, pd.DataFrame]]) -> list[Entry]:
     """
     order = sorted(entries, key=lambda pair: (-pair[0].score.score, pair[0].name))
     first = _by_question(order[0][1]) if order else pd.DataFrame()
-    names = Counter(entry.name for entry, _ in order)
     return [
-        replace(
-            entry,
-            place=place,
-            behind=_behind(first, answers) if place > 1 else None,
-            # A recipe that was changed and kept its name is another prototype.
-            name=entry.name if names[entry.name] == 1 else f"{entry.name} {entry.prototype[:4]}",
-        )
+        replace(entry, place=place, behind=_behind(first, answers) if place > 1 else None)
         for place, (entry, answers) in enumerate(order, 1)
     ]
+
+
+def _own_name(entry: Entry) -> str:
+    return f"{entry.name} {entry.prototype[:4]}"
 
 
 def _by_question(answers: pd.DataFrame) -> pd.DataFrame:

@@ -9,13 +9,18 @@ import pytest
 
 from jobs.lake import Lake
 from jobs.leaderboard import main
+from jobs.leaderboard_story import curves_of
 from ml.evaluation.scores import scores_of
+from ml.leaderboard.ranking import ranked
 from ml.recipe import Recipe
 from schemas import LEADERBOARD, METRICS, ML_RUNS, PREDICTIONS, VLM_EXAMPLES, VQA_EXAMPLES
 from schemas.ml import CONTROLS
+from tests.figure_tables import frame
 from tests.job_runs import Job, job_on
 from tests.ml.seeing import seeing_recipe
 from tests.ml.seeing_lake import AT, metric_rows, run_row, vlm_rows, vqa_rows, write
+from tests.ml.test_leaderboard_ranking import answers, entry
+from tests.ml.test_leaderboard_ranking import recipe as made_recipe
 
 pytestmark = pytest.mark.slow
 
@@ -177,6 +182,18 @@ def test_folds_and_seeds_are_one_prototype(lake: Lake, board: Job, recipe: Recip
     # Again it is the same table.
     assert board()[0] == 0
     assert len(rows_of(lake)) == 1
+
+
+def test_two_prototypes_of_one_name_have_a_curve_each(lake: Lake) -> None:
+    groups = ranked(
+        [
+            entry("abcd12", [(made_recipe("rad"), answers("a", "0", {1: 1}))]),
+            entry("ef0123", [(made_recipe("rad"), answers("b", "1", {2: 1}))]),
+        ]
+    )
+    rows = metric_rows("a", {"align": [5.0, 3.0]}) + metric_rows("b", {"align": [9.0, 7.0]})
+    (curve,) = curves_of(frame(lake.spark, METRICS, rows), groups)
+    assert dict(curve.series) == {"rad abcd": [5.0, 3.0], "rad ef01": [9.0, 7.0]}
 
 
 def test_images_that_are_gone_leave_gaps(lake: Lake, board: Job, recipe: Recipe) -> None:

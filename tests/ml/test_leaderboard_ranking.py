@@ -205,13 +205,19 @@ def test_one_that_is_ahead_on_the_questions_of_both_is_told_apart() -> None:
 
 
 def test_two_of_one_name_are_told_apart() -> None:
-    order = placed(
+    """Also where they are not ranked together, for curves and costs stand once for all."""
+    groups = ranked(
         [
             entry("abcd12", [(recipe("rad"), answers("a", "0", {1: 1, 2: 1}))]),
             entry("ef0123", [(recipe("rad"), answers("b", "0", {1: 0, 2: 1}))]),
+            entry("456789", [(recipe("rad"), answers("c", "1", {3: 0}))]),
+            entry("456789", [(recipe("rad"), answers("c", "2", {4: 0}))]),
+            entry("other1", [(recipe("gated"), answers("d", "3", {5: 0}))]),
+            entry("other1", [(recipe("gated"), answers("d", "4", {6: 0}))]),
         ]
     )
-    assert [e.name for e in order] == ["rad abcd", "rad ef01"]
+    names = [[e.name for e in group] for group in groups]
+    assert names == [["rad abcd", "rad ef01"], ["rad 4567"], ["rad 4567"], ["gated"], ["gated"]]
 
 
 def test_nothing_has_no_order() -> None:
