@@ -5,9 +5,9 @@ Each is a small table, one row a day or a file, computed in one pass.
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from pipelines.quality import Batch
@@ -17,22 +17,28 @@ TRAILING_DAYS = 7
 # A median of fewer days says little about what is usual.
 _FEWEST_DAYS = 3
 _MILES_AN_HOUR_AT_MOST = 100
+_A_DAY = timedelta(days=1)
 
 
-def trips_by_day(trips: DataFrame, *, first: date | None = None, last: date | None = None) -> Batch:
+def trips_by_day(
+    trips: DataFrame, *, first: date | None = None, last: date | None = None, asked: bool = False
+) -> Batch:
     """How many trips each day has against the days before it, in how many hours, how fast.
 
     `trips` is silver.trips, from TRAILING_DAYS before `first` on; days are those of its column
-    `day`, from `first` to `last`, both included. Columns: day, trips, of_usual (trips divided by
-    the median of the TRAILING_DAYS before, NULL where fewer than 3 of those have trips), hours
-    (with a pickup), median_mph, share_too_fast (of trips with a distance and a duration).
+    `day`, from `first` to `last`, both included. A day without trips between two that have some
+    is worth a warning: a lake may hold two months of different years. Where somebody `asked` for
+    the days from `first` to `last`, each of them must have trips. Columns: day, trips, of_usual
+    (trips divided by the median of the TRAILING_DAYS before, NULL where fewer than 3 of those have
+    trips), hours (with a pickup), median_mph, share_too_fast (of trips with a distance and a
+    duration), without_trips (the day where it has none: then all but trips are NULL).
     """
     hours = (F.unix_micros("dropoff_at") - F.unix_micros("pickup_at")) / 3_600_000_000
     mph = F.when((hours > 0) & (F.col("distance_mi") > 0), F.col("distance_mi") / hours)
     hour = F.hour("pickup_at")
     if first:  # the days before it are only counted
-        asked = F.col("day") >= F.lit(first)
-        hour, mph = F.when(asked, hour), F.when(asked, mph)
+        shown = F.col("day") >= F.lit(first)
+        hour, mph = F.when(shown, hour), F.when(shown, mph)
     days = (
         trips.select("day", hour.alias("hour"), mph.alias("mph"))
         .groupBy("day")
@@ -54,13 +60,22 @@ def trips_by_day(trips: DataFrame, *, first: date | None = None, last: date | No
         rows = rows.where(F.col("day") >= F.lit(first))
     if last:
         rows = rows.where(F.col("day") <= F.lit(last))
+    rows = _with_days_without(rows, *((first, last) if asked else (None, None)))
+    without = F.when(F.col("trips") == 0, F.col("day").cast("string"))
     return Batch(
         "silver.trips by day",
-        rows,
+        rows.withColumn("without_trips", without),
         (
             Expectation("expect_table_row_count_to_be_between", {"min_value": 1}),
+            Expectation(
+                "expect_column_values_to_be_null",
+                {"column": "without_trips"},
+                level="error" if asked else "warn",
+                description="every day has trips",
+            ),
             between("of_usual", 0.1, 10),
-            between("of_usual", 0.5, 2, level="warn"),
+            # A day that was delivered twice has twice the usual, or less if it was a quiet one.
+            between("of_usual", 0.5, 1.6, level="warn"),
             between("hours", 20, None, level="warn"),
             between("median_mph", 3, 40, level="warn"),
             between("share_too_fast", 0, 0.2),
@@ -68,6 +83,33 @@ def trips_by_day(trips: DataFrame, *, first: date | None = None, last: date | No
         ),
         few=True,
     )
+
+
+def _with_days_without(rows: DataFrame, first: date | None, last: date | None) -> DataFrame:
+    """`rows`, one a day, and rows with 0 trips and no other value for the days between them.
+
+    For those from `first` and to `last` too, where given. Of many in a row the first TRAILING_DAYS
+    alone: a trip of the year 1901 makes no million.
+    """
+    in_order, no_day = Window.orderBy("day"), F.array().cast("array<date>")
+
+    def each(start: Column, end: Column) -> Column:
+        most = F.least(end, F.date_add(start, TRAILING_DAYS - 1))
+        return F.when(start <= end, F.sequence(start, most)).otherwise(no_day)
+
+    following = F.lead("day").over(in_order)
+    if last:
+        following = F.coalesce(following, F.lit(last + _A_DAY))
+    days = [F.array("day"), each(F.date_add("day", 1), F.date_sub(following, 1))]
+    if first:
+        is_first = F.lag("day").over(in_order).isNull()
+        before = each(F.lit(first), F.date_sub("day", 1))
+        days.append(F.when(is_first, before).otherwise(no_day))
+    every = rows.withColumn("days", F.concat(*days)).withColumn("of", F.explode("days"))
+    is_own = F.col("of") == F.col("day")
+    others = (F.when(is_own, F.col(c)).alias(c) for c in rows.columns if c not in ("day", "trips"))
+    trips = F.when(is_own, F.col("trips")).otherwise(0).alias("trips")
+    return every.select(F.col("of").alias("day"), trips, *others)
 
 
 def deliveries_by_file(deliveries: DataFrame) -> Batch:

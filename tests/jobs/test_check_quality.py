@@ -103,6 +103,21 @@ def test_a_warning_goes_on(job: Job, filled: Lake) -> None:
     assert ["hours" in said for said in line["not_met"]] == [True]
 
 
+def test_a_day_without_trips_is_told(job: Job, filled: Lake) -> None:
+    later = filled.read(TRIPS).withColumns(
+        {
+            "day": F.date_add("day", 2),
+            "trip_id": F.col("trip_id") + 1000,
+            "source_row": F.col("source_row") + 1000,
+        }
+    )
+    filled.append(TRIPS, later)
+    code, line, _ = job("silver.trips")
+    assert (code, line["quality"]) == (0, "warn")
+    told = 'silver.trips by day: every day has trips: 1 of 3 rows, such as ["2015-12-02"]'
+    assert line["not_met"] == [told]
+
+
 def test_a_gate_checks_what_is_joined_and_leaves_pairs_as_they_were(
     job: Job, filled: Lake, docs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,15 +38,48 @@ def by_day(batch: Batch, column: str) -> dict[int, object]:
 
 def test_volume_is_measured_against_the_median_of_the_days_before(spark: SparkSession) -> None:
     batch = trips_by_day(trips(spark, (1, 10), (2, 30), (3, 20), (4, 10), (12, 7)))
-    assert by_day(batch, "trips") == {1: 10, 2: 30, 3: 20, 4: 10, 12: 7}
+    some = {day: n for day, n in by_day(batch, "trips").items() if n}
+    assert some == {1: 10, 2: 30, 3: 20, 4: 10, 12: 7}
     # The fourth has three days before it, with 20 in the middle; the 12th has none in a week.
-    assert by_day(batch, "of_usual") == {1: None, 2: None, 3: None, 4: 0.5, 12: None}
+    of_usual = by_day(batch, "of_usual")
+    assert {day: of_usual[day] for day in some} == {1: None, 2: None, 3: None, 4: 0.5, 12: None}
 
 
 def test_days_before_the_first_count_only_for_comparison(spark: SparkSession) -> None:
     some = trips(spark, (1, 4), (2, 4), (3, 4), (4, 8), (5, 1))
     batch = trips_by_day(some, first=date(2015, 12, 4), last=date(2015, 12, 4))
     assert by_day(batch, "of_usual") == {4: 2.0}
+
+
+def level_of_absence(batch: Batch) -> str:
+    (found,) = [e for e in batch.expectations if e.kwargs.get("column") == "without_trips"]
+    return found.level
+
+
+def test_a_day_without_trips_between_others_is_there(spark: SparkSession) -> None:
+    batch = trips_by_day(trips(spark, (1, 4), (2, 4), (3, 4), (5, 4)))
+    assert by_day(batch, "trips") == {1: 4, 2: 4, 3: 4, 4: 0, 5: 4}
+    assert by_day(batch, "of_usual") == {1: None, 2: None, 3: None, 4: None, 5: 1.0}
+    without = by_day(batch, "without_trips")
+    assert {day: said for day, said in without.items() if said} == {4: "2015-12-04"}
+    assert level_of_absence(batch) == "warn"
+    assert sorted(by_day(trips_by_day(trips(spark, (1, 1), (28, 1))), "day")) == [*range(1, 9), 28]
+
+
+def test_every_day_that_was_asked_for_must_have_trips(spark: SparkSession) -> None:
+    first, last = date(2015, 12, 2), date(2015, 12, 5)
+    batch = trips_by_day(trips(spark, (1, 4), (4, 4)), first=first, last=last, asked=True)
+    assert by_day(batch, "trips") == {2: 0, 3: 0, 4: 4, 5: 0}
+    assert level_of_absence(batch) == "error"
+    # As of a night of --incremental, whose hours reach into the days before and after.
+    batch = trips_by_day(trips(spark, (4, 4)), first=first, last=last)
+    assert by_day(batch, "trips") == {4: 4}
+
+
+def test_a_day_that_was_delivered_twice_is_worth_a_warning(spark: SparkSession) -> None:
+    limits = trips_by_day(trips(spark, (1, 1))).expectations
+    (warned,) = [e for e in limits if e.kwargs.get("column") == "of_usual" and e.level == "warn"]
+    assert warned.kwargs["max_value"] < 2
 
 
 @pytest.mark.parametrize(("mph", "share"), [(10.0, 0.0), (250.0, 1.0)])
