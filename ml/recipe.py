@@ -198,8 +198,14 @@ class Stage(_Strict):
             raise ValueError("keep_frozen_bytes needs a zero_stage of 0, 1 or 2")
         if self.offload_optimizer != "none" and self.zero_stage == 0:
             raise ValueError("offload_optimizer needs a zero_stage of 1, 2 or 3")
-        if {getattr(self.train, part) for part in PARTS} == {"frozen"}:
+        if self.offload_optimizer == "nvme":
+            raise ValueError("offload_optimizer: checkpoints cannot read NVMe; use cpu")
+        tunings = {getattr(self.train, part) for part in PARTS}
+        if tunings == {"frozen"}:
             raise ValueError("nothing is trained: encoder, fusion and llm are all frozen")
+        is_whole = tunings == {"full"} and not self.train.llm_from_layer
+        if self.offload_parameters == "nvme" and not is_whole:
+            raise ValueError("offload_parameters: checkpoints cannot read what is frozen from NVMe")
         return self
 
 

@@ -42,8 +42,6 @@ def by_cost(stage: StagePlan) -> Iterator[Setup]:
         yield Setup(2, size, True, "cpu")
         yield Setup(3, size, True, "cpu")
         yield Setup(3, size, True, "cpu", "cpu")
-        yield Setup(3, size, True, "nvme", "cpu")
-        yield Setup(3, size, True, "nvme", "nvme")
     if stage.can_lora:
         for size in sizes:
             yield from (Setup(zero, size, on, lora=True) for zero in (2, 3) for on in (False, True))

@@ -107,6 +107,12 @@ def test_lora_is_the_last_resort_and_only_where_there_is_something_to_adapt() ->
     assert found.peak <= adapted.devices.room
 
 
+def test_no_set_up_has_its_optimiser_on_nvme_which_recipes_may_not() -> None:
+    setups = list(by_cost(stage(0.2, can_lora=True)))
+    assert {setup.offload_optimizer for setup in setups} == {"none", "cpu"}
+    assert {setup.offload_parameters for setup in setups} == {"none", "cpu"}
+
+
 def test_the_largest_micro_batch_is_the_largest_that_fits() -> None:
     room = stage(22)
     setup = Setup(2, 4, False)

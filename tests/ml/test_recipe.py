@@ -69,6 +69,12 @@ def test_a_recipe_is_what_its_text_says_and_comes_back_from_json() -> None:
         ("steps = 10", 'steps = 10\nquestion_types = ["plane"]', 'needs data = "vqa"'),
         ("steps = 10", "steps = 10\nclosed_image_swap = 0.5", 'needs data = "vqa"'),
         ("steps = 10", "steps = 10\nkeep_frozen_bytes = 9\nzero_stage = 3", "keep_frozen_bytes"),
+        ("steps = 10", 'steps = 10\noffload_optimizer = "nvme"', "cannot read NVMe; use cpu"),
+        (
+            "steps = 10",
+            'steps = 10\nzero_stage = 3\noffload_parameters = "nvme"',
+            "cannot read what is frozen",
+        ),
         ('fusion = "full"', 'fusion = "frozen"', "nothing is trained"),
         ("[[stages]]", "[[stages", "no TOML"),
     ],
@@ -79,6 +85,16 @@ def test_what_is_wrong_is_named(was: str, becomes: str, said: str) -> None:
         recipe_of(TOML.replace(was, becomes), "mine.toml")
     assert str(refused.value).startswith("mine.toml: ")
     assert said in str(refused.value)
+
+
+def test_parameters_go_to_nvme_where_all_are_trained() -> None:
+    offloaded = TOML.replace(
+        "steps = 10", 'steps = 10\nzero_stage = 3\noffload_parameters = "nvme"'
+    )
+    whole = offloaded + 'encoder = "full"\nllm = "full"\n'
+    assert recipe_of(whole, "x").stages[0].offload_parameters == "nvme"
+    with pytest.raises(UsageError, match="cannot read what is frozen"):
+        recipe_of(whole + "llm_from_layer = 1\n", "x")
 
 
 def test_a_recipe_needs_stages_of_different_names() -> None:
