@@ -231,6 +231,18 @@ class Recipe(_Strict):
                 raise ValueError(
                     f"the {part} keeps its adapters: lora must be the same in all stages"
                 )
+        adapted_from: int | None = None
+        for stage in self.stages:
+            if stage.train.llm == "full":  # merges them
+                adapted_from = None
+            elif stage.train.llm == "lora":
+                layer = stage.train.llm_from_layer
+                adapted_from = layer if adapted_from is None else adapted_from
+                if layer < adapted_from:
+                    raise ValueError(
+                        f"stage {stage.name}: the llm keeps its adapters, which begin at layer "
+                        f"{adapted_from}: llm_from_layer cannot be {layer}"
+                    )
         return self
 
     def lora_of(self, part: Part) -> Lora:

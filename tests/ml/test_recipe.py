@@ -105,6 +105,36 @@ def test_a_recipe_needs_stages_of_different_names() -> None:
         recipe_of(head + 2 * ("[[stages]]" + stage), "x")
 
 
+@pytest.mark.parametrize(
+    ("tunings", "said"),
+    [
+        (
+            [("lora", 2), ("lora", 1)],
+            "stage s1: the llm keeps its adapters, which begin at layer 2",
+        ),
+        ([("lora", 2), ("frozen", 0), ("lora", 0)], "stage s2"),
+        ([("lora", 1), ("lora", 2), ("lora", 0)], "begin at layer 1: llm_from_layer cannot be 0"),
+        ([("lora", 1), ("lora", 2), ("lora", 1)], None),
+        ([("lora", 2), ("full", 0), ("lora", 1)], None),
+    ],
+)
+def test_adapters_begin_where_the_first_stage_has_them(
+    tunings: list[tuple[str, int]], said: str | None
+) -> None:
+    head, stage = TOML.split("[[stages]]")
+    stages = [
+        "[[stages]]"
+        + stage.replace("align", f"s{i}")
+        + f'llm = "{llm}"\nllm_from_layer = {layer}\n'
+        for i, (llm, layer) in enumerate(tunings)
+    ]
+    if said is None:
+        recipe_of(head + "".join(stages), "x")
+        return
+    with pytest.raises(UsageError, match=said):
+        recipe_of(head + "".join(stages), "x")
+
+
 def test_recipes_by_name_and_by_path(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(TOML)
     assert load_recipe(str(tmp_path / "mine.toml")).name == "mine"
