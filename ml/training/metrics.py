@@ -117,8 +117,7 @@ class Reporter:
     def step(self, row: StepRow, *, steps: int) -> None:
         """Report a step; again, with more in it, replaces it. The stage has so many `steps`."""
         self._folder.append_metrics({**asdict(row), "at": datetime.now(UTC).isoformat()})
-        if self._board is not None:
-            self._write_board(row)
+        self._on_board(lambda board: _write(board, row))
         if self._recent and _place(self._recent[-1]) == _place(row):
             self._recent[-1] = row
             return
@@ -133,15 +132,25 @@ class Reporter:
         self._show(text)
 
     def close(self) -> None:
-        if self._board is not None:
-            self._board.close()
+        self._on_board(lambda board: board.close())
 
-    def _write_board(self, row: StepRow) -> None:
-        names = ("loss", "validation_loss", "learning_rate", "gradient_norm", "loss_scale", "mfu")
-        for name in names:
-            if (value := getattr(row, name)) is not None:
-                self._board.add_scalar(f"{row.stage}/{name}", value, row.step)
-        self._board.add_scalar(f"{row.stage}/tokens_per_second", row.tokens / row.seconds, row.step)
+    def _on_board(self, act: Callable[[Any], None]) -> None:
+        """Do something with TensorBoard's writer, which a full disk ends, but not the run."""
+        if self._board is None:
+            return
+        try:
+            act(self._board)
+        except OSError as e:
+            self._board = None
+            self.say(f"TensorBoard gets no more of this run: {e}")
+
+
+def _write(board: Any, row: StepRow) -> None:
+    names = ("loss", "validation_loss", "learning_rate", "gradient_norm", "loss_scale", "mfu")
+    for name in names:
+        if (value := getattr(row, name)) is not None:
+            board.add_scalar(f"{row.stage}/{name}", value, row.step)
+    board.add_scalar(f"{row.stage}/tokens_per_second", row.tokens / row.seconds, row.step)
 
 
 def progress(recent: list[StepRow], steps: int, skipped: int = 0) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import resource
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from ml.feed.order import ORDER
 from ml.recipe import built_in, load_recipe, recipe_of
-from ml.training.metrics import peak_of
+from ml.training.metrics import Reporter, StepRow, peak_of
 from ml.training.runs import Ended, RunFolder, Source, TrainingRun, folder_name, runs_in
 from ml.training.worker import check_goes_on
 from pipelines.errors import DataRefused, UsageError
@@ -122,6 +124,36 @@ def test_metrics_wait_for_room_on_the_disk(tmp_path: Path) -> None:
     assert folder.metrics()[0] == [row(1)]
     folder.append_metrics(row(4))
     assert folder.metrics()[0] == [row(n) for n in (1, 2, 3, 4)]
+
+
+class FullBoard:
+    """A TensorBoard whose disk is full: its thread's error comes with the next call."""
+
+    def add_scalar(self, *_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    close = add_scalar
+
+
+@pytest.mark.parametrize("steps", [2, 0])
+def test_training_goes_on_without_a_tensorboard_whose_disk_is_full(
+    tmp_path: Path, steps: int
+) -> None:
+    said: list[str] = []
+    reporter = Reporter(RunFolder(tmp_path), show=said.append)
+    reporter._board = FullBoard()
+    numbers = dict.fromkeys(("step", "attempt", "examples", "tokens", "peak_bytes"), 1)
+    shares = dict.fromkeys(("loss_scale", "seconds", "wait_seconds", "checkpoint_seconds"), 1.0)
+    unknown = dict.fromkeys(("validation_loss", "learning_rate", "gradient_norm", "mfu"))
+    fields: dict[str, Any] = {**numbers, **shares, **unknown}
+    row = StepRow(stage="s", loss=1.0, skipped=False, **fields)
+    for step in range(steps):
+        reporter.step(replace(row, step=step + 1), steps=9)
+    reporter.close()
+    assert [line for line in said if "TensorBoard" in line] == [
+        "TensorBoard gets no more of this run: [Errno 28] No space left on device"
+    ]
+    assert len(RunFolder(tmp_path).metrics()[0]) == steps
 
 
 @pytest.mark.parametrize(
