@@ -145,7 +145,9 @@ def report(recipe: str, seeds: Sequence[int], *, text_only: bool) -> None:
             rows += ({"seed": number, **row} for row in _against_text_only(shown, blind))
     seconds = {seed: sum(_core_seconds(recipe, seed)) for seed in seeds}
     for row in rows:
-        points = f"{100 * row['score']:6.1f} [{100 * row['low']:5.1f}, {100 * row['high']:5.1f}]"
+        ends = [row[end] for end in ("low", "high")]
+        shown = "" if None in ends else f" [{', '.join(f'{100 * end:5.1f}' for end in ends)}]"
+        points = f"{100 * row['score']:6.1f}{shown}"
         print(f"seed {row['seed']:<4} {row['control']:<24} {row['metric']:<7} {points}")
     for seed, took in seconds.items():
         print(f"seed {seed}: {took / 60:.1f} minutes of a core for training")
@@ -159,14 +161,14 @@ def _against_text_only(shown: pd.DataFrame, blind: pd.DataFrame) -> Iterator[dic
         without = by_question(blind[blind["control"] == "no_image"], metric)["no_image"]
         difference = (by_question(shown, metric)["image"] - without).dropna()
         ends = interval(difference.to_numpy(), images[difference.index].to_numpy())
-        low, high = ends or (float("nan"), float("nan"))
+        low, high = ends or (None, None)
         for control, value in (("text only", without.mean()), ("", difference.mean())):
             yield {
                 "control": control or "image minus text only",
                 "metric": metric,
                 "score": float(value),
-                "low": float("nan") if control else low,
-                "high": float("nan") if control else high,
+                "low": None if control else low,
+                "high": None if control else high,
             }
 
 
@@ -175,8 +177,8 @@ def _fields(score: Score) -> dict[str, Any]:
         "control": score.control,
         "metric": score.metric,
         "score": score.score,
-        "low": float("nan") if score.low is None else score.low,
-        "high": float("nan") if score.high is None else score.high,
+        "low": score.low,
+        "high": score.high,
     }
 
 
