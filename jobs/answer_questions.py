@@ -21,7 +21,7 @@ from jobs import amounts
 from jobs.asked_table import asked_of
 from jobs.evaluation import checkpoint_of
 from jobs.lake import TABLE_NAME, quoted
-from jobs.models_in_tasks import handed_in_batches, partitions_of, place_of
+from jobs.models_in_tasks import computed_once, handed_in_batches, partitions_of, place_of
 from jobs.run import Run, parser, run_job
 from jobs.trained_run import trained_run
 from jobs.vlm_answers import answered_or_refused
@@ -120,7 +120,8 @@ def body(run: Run) -> Mapping[str, Any]:
         )
         columns = {column: F.lit(value) for column, value in shared.items()}
         columns["table_version"] = columns["table_version"].cast("bigint")
-        run.lake.replace(out, rows.withColumns(columns), where)
+        with computed_once(rows.withColumns(columns)) as answers:
+            run.lake.replace(out, answers, where)
     run.wrote(out)
     with run.step("count answers"):
         found = run.lake.read(out).where(where).groupBy("reason").count().collect()

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyspark import TaskContext
-from pyspark.sql import SparkSession
+from pyspark import StorageLevel, TaskContext
+from pyspark.sql import DataFrame, SparkSession
 
 from jobs.session import settings
 
@@ -49,6 +49,18 @@ def handed_in_batches(spark: SparkSession, batch_size: int) -> Iterator[None]:
     most = str(_BATCHES_HANDED * batch_size)
     with settings(spark, {"spark.sql.execution.arrow.maxRecordsPerBatch": most}):
         yield
+
+
+@contextmanager
+def computed_once(rows: DataFrame) -> Iterator[DataFrame]:
+    """Rows computed before they are written: a write holds the table's lock all the while, and is
+    done again where it lost a race."""
+    kept = rows.persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        kept.count()
+        yield kept
+    finally:
+        kept.unpersist()
 
 
 def model_at(place: Place) -> Answerer:

@@ -9,6 +9,7 @@ from typing import Any
 from pyspark.sql import functions as F
 
 from jobs.evaluation import Evaluation, interval_text
+from jobs.models_in_tasks import computed_once
 from jobs.run import log
 from jobs.vlm_answers import answered, answered_without_model, asked_of_model
 from ml.evaluation.controls import Asked, Majority, Retrieval, swapped
@@ -47,7 +48,8 @@ def score_questions(of: Evaluation, template_name: str) -> dict[str, Any]:
     shared = {name: F.lit(value) for name, value in of.identity.items()}
     shared |= {"table_version": F.lit(at.version).cast("bigint"), "at": F.lit(datetime.now(UTC))}
     with run.step("answer questions"):
-        run.lake.replace(PREDICTIONS, rows.withColumns(shared), of.where)
+        with computed_once(rows.withColumns(shared)) as predictions:
+            run.lake.replace(PREDICTIONS, predictions, of.where)
     with run.step("score answers"):
         columns = ["control", "example_id", "image_id", "modality", "question_type", *METRICS]
         written = run.lake.read(PREDICTIONS).where(of.where).select(*columns)
