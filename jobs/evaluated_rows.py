@@ -12,7 +12,7 @@ from jobs.run import Run, log
 from jobs.trained_run import TrainedRun
 from ml.recipe import Data
 from pipelines.errors import DataRefused, UsageError
-from schemas import Table
+from schemas import SchemaMismatch, Table
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def _seen(
 ) -> DataFrame:
     """The table as the run was trained from it, or else the version that it is tested on.
 
-    A row stays in its split from version to version, so that one will do where the other is gone.
+    A row stays in its split from version to version, so that one will do where the other is gone
+    or cannot be read any more.
     """
     of_training = trained.tables_in.get(table.name)
     if of_training in (None, version):
@@ -90,13 +91,20 @@ def _version(run: Run, table: Table, of_training: int | None) -> int:
 
 
 def _pinned(run: Run, table: Table, version: int, run_id: str) -> DataFrame:
-    """The table at a version, whose files are all there."""
+    """The table at a version, whose files are all there, with the columns of today."""
     try:
         rows = run.lake.read(table, version)
         # Whether the files are there is known to who opens them; the log has no hash of a column.
         rows.select(F.max(F.xxhash64("order_key"))).collect()
     except UsageError:
         raise
+    except SchemaMismatch as e:
+        if version == run.lake.version(table):
+            raise
+        raise UsageError(
+            f"version {version}, which run {run_id} is to be tested on, is of other columns: {e}: "
+            "--table-version current takes the newest"
+        ) from e
     except Exception as e:
         if not is_gone(e):
             raise

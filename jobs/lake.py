@@ -111,14 +111,21 @@ class Lake:
     def read(self, table: Table, version: int | None = None) -> DataFrame:
         """The table's rows, at its newest or at the given version.
 
-        Raises UsageError where it is missing, SchemaMismatch where it is not as declared.
+        Columns that were added after an older version are NULL in it. Raises UsageError where the
+        table is missing, SchemaMismatch where it is not as declared.
         """
-        if not self.exists(table):
+        newest = self.version(table)
+        if newest is None:
             raise UsageError(
                 f"no table {table.name} at {self.path(table)}: check --lake, or run the job "
                 "that writes it first"
             )
-        return self._as_declared(table, self._load(table, version))
+        rows = self._load(table, version)
+        if version is not None and version < newest:
+            # No later write changes an old version, so --evolve-schema is of no help there.
+            added = {c.name: F.lit(None).cast(c.type) for c in table.lacking(rows.schema)}
+            rows = rows.withColumns(added) if added else rows
+        return self._as_declared(table, rows)
 
     def read_other(self, place: str, version: int | None = None) -> tuple[DataFrame, int]:
         """Any Delta table pinned to a version, by default its newest: its rows, and which it is.

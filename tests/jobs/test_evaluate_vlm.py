@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 import pytest
 from delta.tables import DeltaTable
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.evaluate_vlm import main
 from jobs.lake import Lake
-from schemas import ML_RUNS, PREDICTIONS, SCORES, VLM_EXAMPLES, VQA_EXAMPLES
+from schemas import ML_RUNS, PREDICTIONS, SCORES, VLM_EXAMPLES, VQA_EXAMPLES, Table
 from schemas.ml import CONTROLS
 from tests.job_runs import Job, job_on
 from tests.ml.seeing import SQUARES, answers, save_seeing_model, seeing_recipe
@@ -203,6 +203,22 @@ def test_controls_can_be_left_out(evaluated: Lake, evaluate: Job) -> None:
     assert not scores.keys() & {"blank", "swapped", "image minus swapped"}
 
 
+def test_answers_are_there_before_the_table_is_locked(
+    evaluate: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: dict[str, bool] = {}
+    replace = Lake.replace
+
+    def watched(lake: Lake, table: Table, rows: DataFrame, *more: Any) -> None:
+        kept[table.name] = rows.storageLevel.useDisk
+        replace(lake, table, rows, *more)
+
+    monkeypatch.setattr(Lake, "replace", watched)
+    code, line, _ = evaluate("--run", "run-by-fold", "--limit", "2", "--controls")
+    assert code == 0, line
+    assert kept[PREDICTIONS.name]
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -257,6 +273,27 @@ def test_a_version_whose_files_are_gone_is_said(
     code, line, _ = job("--run", "run-by-fold", "--table-version", "current", "--limit", "2")
     assert code == 0, line
     assert line["tables_in"][VQA_EXAMPLES.name] == lake.version(VQA_EXAMPLES)
+
+
+def test_a_version_that_is_not_as_declared_is_said(
+    lake: Lake, seen: Lake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As one is that was written before a type was changed, by hand."""
+    lake.append(ML_RUNS, seen.read(ML_RUNS).where(F.col("run_id") == "run-by-fold"))
+    rows = seen.read(VQA_EXAMPLES)
+    path = lake.path(VQA_EXAMPLES)
+    for _ in range(VERSION + 1):  # the run is of VERSION
+        rows.withColumn("fold", F.lit("0")).write.format("delta").mode("overwrite").save(path)
+    rows.write.format("delta").mode("overwrite").option("overwriteSchema", "true").save(path)
+    job = job_on(lake, main, capsys)
+    code, line, _ = job("--run", "run-by-fold", "--limit", "2", "--controls")
+    assert code == 2, line
+    assert "fold: is string, should be int" in line["error"]
+    assert line["error"].endswith("--table-version current takes the newest")
+    with_newest = ("--table-version", "current", "--limit", "2", "--controls")
+    code, line, said = job("--run", "run-by-fold", *with_newest)
+    assert code == 0, line
+    assert "what it was trained on is told from version 2" in said
 
 
 def _files(lake: Lake) -> Any:

@@ -71,6 +71,17 @@ def test_it_is_added_once_and_the_rows_that_are_there_have_null(old: Lake) -> No
         old.read(OLD)
 
 
+def test_a_version_of_before_is_read_with_null_in_the_column(old: Lake) -> None:
+    before = old.version(OLD)
+    with pytest.raises(SchemaMismatch, match="once with --evolve-schema"):
+        old.read(NEW, before)  # it is the newest, so that helps
+    old.evolve([NEW])
+    assert {(r["id"], r["note"]) for r in old.read(NEW, before).collect()} == {(1, None), (2, None)}
+    other = replace(NEW, columns=(*NEW.columns, replace(NOTE, name="must", nullable=False)))
+    with pytest.raises(SchemaMismatch, match="must: missing"):
+        old.read(other, before)
+
+
 @pytest.mark.parametrize(
     ("column", "said"),
     [
