@@ -14,11 +14,11 @@ RECALL_AT = (1, 5, 10)
 def hits(similarity: Floats, k: int) -> NDArray[np.bool_]:
     """Whether the right column is among the k first of its row: [N] of `similarity` [N, N].
 
-    Row i belongs to column i. Others that are just as similar are ahead of it, so that a model
-    for which all are alike finds nothing.
+    Row i belongs to column i. Others that are just as similar are ahead of it, or NaN, so that a
+    model for which all are alike, or NaN, finds nothing.
     """
     own = np.diagonal(similarity)[:, None]
-    ahead = (similarity >= own).sum(1) - 1
+    ahead = (~(similarity < own)).sum(1) - 1
     return ahead < k
 
 
