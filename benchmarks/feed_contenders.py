@@ -12,12 +12,13 @@ from __future__ import annotations
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas  # noqa: F401  (pyarrow would at first use: imports are not timed, the peers' neither)
+import psutil
 import torch
 from transformers import PreTrainedTokenizerFast
 
@@ -113,9 +114,18 @@ def _decode_alone(what: str, table: Path, order: Path, cores: int) -> dict[str, 
             return timed_pass(lambda: in_batches(enumerate(threads.map(pixels, images))), order)
     with get_context("spawn").Pool(cores, torch.set_num_threads, (1,)) as processes:
         processes.map(len, images[:cores])  # they have started
-        return timed_pass(
+        before = children_cpu_s()
+        told = timed_pass(
             lambda: in_batches(enumerate(processes.imap(_decoded_there, images, BATCH))), order
         )
+        # The system counts a child's time with its parent's when it has ended.
+        return told | {"cpu_seconds": told["cpu_seconds"] + children_cpu_s() - before}
+
+
+def children_cpu_s() -> float:
+    """CPU seconds of the processes of `multiprocessing` that run."""
+    times = (psutil.Process(child.pid).cpu_times() for child in active_children())
+    return sum(used.user + used.system for used in times)
 
 
 def _decoded_there(content: bytes) -> bytes:

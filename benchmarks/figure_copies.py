@@ -1,12 +1,13 @@
 """The duplicate stage alone, on made hashes and captions: seconds and peak memory of each part.
 
-    python -m benchmarks.figure_copies [--examples 1600000] [--only hashes|captions|groups]
+    python -m benchmarks.figure_copies [--examples 1600000] [--only "hashes 5"] [--only captions]
 
-Each part runs in a process of its own, so that its peak is its own: that of Python and of the
-JVM and of all their workers, by /proc, added up every half second. On a session of the project's
-settings with two cores. A twentieth of the hashes is near another one, a fiftieth equal to another
-one, and a thousandth of all is one and the same, as a logo would be; captions likewise, of 5 to 80
-words. Images are not in it. What came out is in docs/figures-duplicates.md.
+The parts are "hashes 5" and "hashes 8", by the bits that may differ, captions, and groups. Each
+runs in a process of its own, so that its peak is its own: that of Python and of the JVM and of all
+their workers, by /proc, added up every half second. On a session of the project's settings with two
+cores. A twentieth of the hashes is near another one, a fiftieth equal to another one, and a
+thousandth of all is one and the same, as a logo would be; captions likewise, of 5 to 80 words.
+Images are not in it. What came out is in docs/figures-duplicates.md.
 """
 
 from __future__ import annotations
