@@ -56,9 +56,10 @@ def train(
 ) -> bool:
     """Take a stage's steps from `position` on to step `until`, of `steps` in all; False if stopped.
 
-    `record` gets a row for each step. `save` is called every `checkpoint_every` steps, at the last,
-    and where one rank or several were told to stop; `validate`, if given, every `validate_every`
-    steps and at the last. `peak` is the FLOP/s of a rank's device, where known. Raises NotFinite.
+    It stops where one rank or several were told to, and saves nothing then. `position` follows the
+    steps. `record` gets a row for each. `save` is called every `checkpoint_every` steps and at the
+    last; `validate`, if given, every `validate_every` steps and at the last. `peak` is the FLOP/s
+    of a rank's device, where known. Raises NotFinite.
     """
     flops_a_token: float | None = None
     engine.train()
@@ -74,7 +75,6 @@ def train(
             told_to_stop(),
         )
         if stops:
-            save(position)
             return False
         set_learning_rates(engine, learning_rate_factor(stage, step.number, steps))
         loss = torch.zeros((), device=engine.device)

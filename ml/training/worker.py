@@ -165,18 +165,10 @@ class Worker:
             f"{counts.trained:,} of {counts.total:,} parameters trained"
         )
 
-        def save(at: Position) -> None:
-            try:
-                checkpointer.wait()
-            except CheckpointFailed as e:
-                self.say(f"{e}; training goes on")
-            name = f"{stage.name}-{at.step:06}"
-            try:
-                checkpointer.save(engine, name=name, state=self.state(number, at, feed.steps))
-            except CheckpointFailed as e:
-                if at.step == until:  # the run would end without its weights
-                    raise
-                self.say(f"{e}; training goes on")
+        def save(at: Position, *, ends: bool = False) -> None:
+            name, state = f"{stage.name}-{at.step:06}", self.state(number, at, feed.steps)
+            write = partial(checkpointer.save, engine, name=name, state=state)
+            saved_or_said(checkpointer.wait, write, self.say, ends=ends or at.step == until)
 
         def record(row: StepRow) -> None:
             if self.reporter:
@@ -202,6 +194,8 @@ class Worker:
             good = self.latest()
             kept = f"the last checkpoint is {good.path}" if good else "there is no checkpoint yet"
             raise NotFinite(f"{e}; {kept}") from e
+        if not untold:
+            save(position, ends=True)
         checkpointer.wait()
         close_engine(engine)
         return untold
@@ -262,6 +256,26 @@ class Worker:
     def say(self, text: str) -> None:
         if self.reporter:
             self.reporter.say(text)
+
+
+def saved_or_said(
+    wait: Callable[[], None], write: Callable[[], None], say: Callable[[str], None], *, ends: bool
+) -> None:
+    """Wait for the last checkpoint and write another; say what failed.
+
+    Where training `ends` with this one its failure is raised: the run would end without its steps.
+    Raises CheckpointFailed.
+    """
+    try:
+        wait()
+    except CheckpointFailed as e:
+        say(f"{e}; {'it is saved once more' if ends else 'training goes on'}")
+    try:
+        write()
+    except CheckpointFailed as e:
+        if ends:
+            raise
+        say(f"{e}; training goes on")
 
 
 def check_goes_on(path: Path, state: Mapping[str, Any], hashes: Mapping[str, str]) -> None:

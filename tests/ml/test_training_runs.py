@@ -13,9 +13,10 @@ import pytest
 
 from ml.feed.order import ORDER
 from ml.recipe import built_in, load_recipe, recipe_of
+from ml.training.checkpoints import CheckpointFailed
 from ml.training.metrics import Reporter, StepRow, peak_of
 from ml.training.runs import Ended, RunFolder, Source, TrainingRun, folder_name, runs_in
-from ml.training.worker import check_goes_on
+from ml.training.worker import check_goes_on, saved_or_said
 from pipelines.errors import DataRefused, UsageError
 
 
@@ -172,6 +173,19 @@ def test_the_peak_of_a_device_is_known_by_its_whole_name(
     device: str, teraflops: float | None
 ) -> None:
     assert peak_of(device) == (None if teraflops is None else teraflops * 1e12)
+
+
+def test_a_checkpoint_that_fails_ends_what_would_end_without_it() -> None:
+    def fails() -> None:
+        raise CheckpointFailed("no room")
+
+    said: list[str] = []
+    saved_or_said(fails, fails, said.append, ends=False)
+    assert said == ["no room; training goes on"] * 2
+    said.clear()
+    with pytest.raises(CheckpointFailed, match="no room"):
+        saved_or_said(fails, fails, said.append, ends=True)
+    assert said == ["no room; it is saved once more"]
 
 
 def test_a_run_does_not_go_on_with_other_examples() -> None:
