@@ -54,7 +54,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     environment = {
         **os.environ,
         "WORLD_SIZE": str(arguments.processes),
-        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // arguments.processes)),
+        "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // arguments.processes)),
         "CHECKPOINT_BENCHMARK": json.dumps({**settings, "folder": str(folder)}),
     }
     ranks = [

@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(name: str, args: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="zero-steps-") as folder:
-        threads = max(1, (os.cpu_count() or 1) // args.processes)
+        threads = max(1, len(os.sched_getaffinity(0)) // args.processes)
         asked = json.dumps({**vars(args), "contender": name, "folder": folder})
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command += [f"--nproc-per-node={args.processes}", "--no-python", sys.executable, "-c"]
