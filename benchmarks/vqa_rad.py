@@ -146,8 +146,8 @@ def report(recipe: str, seeds: Sequence[int], *, text_only: bool) -> None:
     seconds = {seed: sum(_core_seconds(recipe, seed)) for seed in seeds}
     for row in rows:
         ends = [row[end] for end in ("low", "high")]
-        shown = "" if None in ends else f" [{', '.join(f'{100 * end:5.1f}' for end in ends)}]"
-        points = f"{100 * row['score']:6.1f}{shown}"
+        around = "" if None in ends else f" [{', '.join(f'{100 * end:5.1f}' for end in ends)}]"
+        points = f"{100 * row['score']:6.1f}{around}"
         print(f"seed {row['seed']:<4} {row['control']:<24} {row['metric']:<7} {points}")
     for seed, took in seconds.items():
         print(f"seed {seed}: {took / 60:.1f} minutes of a core for training")

@@ -47,9 +47,8 @@ def score_questions(of: Evaluation, template_name: str) -> dict[str, Any]:
     )
     shared = {name: F.lit(value) for name, value in of.identity.items()}
     shared |= {"table_version": F.lit(at.version).cast("bigint"), "at": F.lit(datetime.now(UTC))}
-    with run.step("answer questions"):
-        with computed_once(rows.withColumns(shared)) as predictions:
-            run.lake.replace(PREDICTIONS, predictions, of.where)
+    with run.step("answer questions"), computed_once(rows.withColumns(shared)) as predictions:
+        run.lake.replace(PREDICTIONS, predictions, of.where)
     with run.step("score answers"):
         columns = ["control", "example_id", "image_id", "modality", "question_type", *METRICS]
         written = run.lake.read(PREDICTIONS).where(of.where).select(*columns)
