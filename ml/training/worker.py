@@ -35,7 +35,13 @@ from ml.models.tuning import parameter_groups
 from ml.training.checkpoint_files import clear, read_manifest
 from ml.training.checkpoint_fragments import masters
 from ml.training.checkpoints import Checkpointer, CheckpointFailed, latest, load, load_masters
-from ml.training.engine import close_engine, config_of, join_ranks, open_engine
+from ml.training.engine import (
+    close_engine,
+    config_of,
+    join_ranks,
+    open_engine,
+    weights_dtype,
+)
 from ml.training.loop import NotFinite, Position, mean_loss, train
 from ml.training.metrics import Reporter, StepRow, peak_flops
 from ml.training.runs import TOKEN_IDS, Ended, RunFolder
@@ -158,7 +164,7 @@ class Worker:
         dist.barrier()  # the first rank has cleared the folder of what a kill left
         if saved and goes_on:
             load(engine, saved.path)
-        elif before is not None:
+        elif before is not None and weights_dtype(stage) != torch.float32:  # else they are the same
             load_masters(engine, before)
         self.say(
             f"{stage.name}: {feed.steps} steps of {stage.global_batch} examples, "
