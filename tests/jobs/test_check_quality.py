@@ -116,6 +116,10 @@ def test_a_day_without_trips_is_told(job: Job, filled: Lake) -> None:
     assert (code, line["quality"]) == (0, "warn")
     told = 'silver.trips by day: every day has trips: 1 of 3 rows, such as ["2015-12-02"]'
     assert line["not_met"] == [told]
+    # Where the days are asked for, each must be there.
+    code, line, _ = job("silver.trips", "--start", "2015-12-01", "--end", "2015-12-04")
+    assert (code, line["outcome"]) == (3, "refused")
+    assert told in line["error"]
 
 
 def test_a_gate_checks_what_is_joined_and_leaves_pairs_as_they_were(
