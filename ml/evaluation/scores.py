@@ -33,12 +33,13 @@ _BLEU_ORDER = 4
 def normalised(text: str) -> list[str]:
     """The words that are compared: lower case, no punctuation, numbers as digits, no articles.
 
-    Punctuation inside a word parts it ("t2-weighted": t2, weighted), apostrophes and commas within
-    numbers vanish, a decimal point stays. An answer of nothing but articles, such as option A,
-    stays as it is.
+    Punctuation inside a word parts it ("t2-weighted": t2, weighted), apostrophes, commas within
+    numbers and full stops between single letters ("P.A.": pa) vanish, a decimal point stays. An
+    answer of nothing but articles, such as option A, stays as it is.
     """
     text = re.sub(r"(?<=\d),(?=\d{3})", "", text.lower())
     text = re.sub(r"['\u2019`]", "", text)
+    text = re.sub(r"(?<=\b[^\W\d_])\.(?=[^\W\d_]\b)", "", text)
     text = re.sub(r"(?<!\d)\.|\.(?!\d)", " ", text)
     kept = (" " if _is_punctuation(c) else c for c in text)
     words = [_NUMBERS.get(word, word) for word in "".join(kept).split()]

@@ -19,6 +19,10 @@ from ml.evaluation.scores import bleu, exact, normalised, overlap, scores_of, st
         ("It isn't / isn\u2019t", ["it", "isnt", "isnt"]),
         ("none", ["0"]),
         ("approx. 50%", ["approx", "50%"]),
+        ("P.A. or a.p. view", ["pa", "or", "ap", "view"]),  # else both were the letter p
+        ("U.S.A", ["usa"]),
+        ("yes.it is", ["yes", "it", "is"]),
+        ("grade a. b is not", ["grade", "b", "is", "not"]),
         ("A", ["a"]),  # an option, no article
         ("  \n", []),
         ("?!", []),
