@@ -285,7 +285,8 @@ def _costs(board: Board) -> str:
             "Training", "", "Peak memory", ""]  # fmt: skip
     return _section(
         "What it costs",
-        "Training is wall time, the mean of the runs; memory the largest of a process in any run",
+        "Training is wall time in its steps, without validation, the mean of the runs; memory the "
+        "largest of a process in any run",
         _table(head, rows, "costs"),
     )
 

@@ -268,7 +268,7 @@ def _training(recipe: Recipe, facts: Mapping[str, Any], known: Known) -> Iterato
     run = known.run
     if run:
         stages = ", ".join(map(str, run["zero_stages"]))
-        seconds = "" if run["seconds"] is None else f", {run['seconds']:,.0f} s of training"
+        seconds = "" if run["seconds"] is None else f", {run['seconds']:,.0f} s in training steps"
         yield f"{run['processes']} processes, ZeRO {stages}{seconds}; outcome: {run['outcome']}."
     versions = run.get("versions") or facts.get("versions") or {}
     if versions:

@@ -129,7 +129,7 @@ def test_a_run_is_exported_with_what_the_tables_say(
         f"| gold.vqa_examples | 1 | {2 * images} |",
         "| align | captions | fusion full | bf16 | 2 | 32 | 200 | 5.2500 |  |",
         "| instruct | vqa | fusion full | bf16 | 3 | 48 | 300 | 3.1250 |  |",
-        "2 processes, ZeRO 2, 2, 12 s of training; outcome: done.",
+        "2 processes, ZeRO 2, 2, 12 s in training steps; outcome: done.",
         "| image | 75.0 [62.5, 87.5] | 87.5 [75.0, 100.0] |",
         "| no_image | 50.0 [37.5, 62.5] |  |",
         "| image minus no_image | 25.0 [12.5, 37.5] |  |",

@@ -341,7 +341,7 @@ def test_a_card_tells_what_is_known(tmp_path: Path) -> None:
         "| gold.vlm_examples | 2 | not known |",
         "| align | captions | fusion full | bf16 | 80 | 1,280 | 56,000 | 1.2346 |  |",
         "| instruct | vqa | fusion full | bf16 | not known |",
-        "2 processes, ZeRO 1, 3, 3,723 s of training; outcome: done.",
+        "2 processes, ZeRO 1, 3, 3,723 s in training steps; outcome: done.",
         "| image | 61.2 [55.0, 66.0] | 70.0 |",
         "| no_image | 60.0 [50.0, 65.0] |  |",
         "| n | 40 | 40 |",

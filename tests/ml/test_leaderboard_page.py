@@ -62,6 +62,7 @@ def test_the_page_shows_each_part_and_takes_texts_as_texts() -> None:
     for part in parts:
         assert part in page
     assert "not told apart" in page
+    assert "wall time in its steps, without validation" in page
     assert "Is &lt;it&gt; there?" in page
     assert "yes &lt;script&gt;" in page
     assert "<script" not in page
