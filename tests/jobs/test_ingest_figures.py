@@ -252,6 +252,7 @@ def test_real_deliveries(
         )
 
 
+@pytest.mark.faults
 def test_dicom_of_two_patients_in_files_of_one_name(
     job: Job, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
