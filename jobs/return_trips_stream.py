@@ -194,8 +194,9 @@ class _Seen:
         self.returns_keyed += batch.count(RETURNS_KEYED)
         self.pairs += batch.count(PAIRS_FOUND)
         self.late_rows += batch.late_rows
-        if batch.late_rows and batch.watermark:
-            early = datetime.fromtimestamp(batch.count(TRIPS_SEEN, "early_us") / 1e6, UTC)
+        early_us = batch.count(TRIPS_SEEN, "early_us")  # 0 where nothing was observed
+        if batch.late_rows and batch.watermark and early_us:
+            early = datetime.fromtimestamp(early_us / 1e6, UTC)
             behind = datetime.fromisoformat(batch.watermark) - early
             self.most_late = max(self.most_late, behind)
         self.watermark = batch.watermark or self.watermark

@@ -43,7 +43,7 @@ class Batch:
     source_version: int | None
 
     def count(self, metric: str, field: str = "rows") -> int:
-        return int(self.observed.get(metric, {}).get(field, 0))
+        return int(self.observed.get(metric, {}).get(field) or 0)
 
 
 def batch_of(progress: Mapping[str, Any]) -> Batch | None:
