@@ -150,11 +150,11 @@ class PairTable:
             raise self._changed_under_this_run()
         if other:
             self._set({REWRITING: self.run.run_id, UP_TO: ""})
-        seen = [self._properties.get(name) for name in (*self.rules, REWRITING)]
+        seen = {name: self._properties.get(name) for name in (*self.rules, REWRITING)}
 
         def check() -> None:  # a commit that lost a race may have lost it against a rewrite
             now = lake.properties(self.table)
-            if [now.get(name) for name in (*self.rules, REWRITING)] != seen:
+            if any(now.get(name) != value for name, value in seen.items()):
                 raise self._changed_under_this_run()
 
         where = sql_within("dropoff_at", intervals)
