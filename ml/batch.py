@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,3 +52,8 @@ class Batch:
 def empty_pixels(count: int, side: int) -> Tensor:
     """Room for images, uint8 [count, 3, side, side], which lie in memory as decoders write them."""
     return torch.empty((count, side, side, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+
+
+def squares(pixels: Tensor) -> np.ndarray:
+    """The memory of `empty_pixels` as decoders write it, [count, side, side, 3]."""
+    return pixels.permute(0, 2, 3, 1).numpy()

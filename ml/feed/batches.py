@@ -24,8 +24,8 @@ class Processor(Protocol):
     eos_id: int
     image_px: int
 
-    def draw(self, content: bytes, into: Tensor) -> None:
-        """An image file, into uint8 [3, side, side]; raises ValueError where it is none."""
+    def draw(self, content: bytes, square: np.ndarray) -> None:
+        """An image file, into uint8 [side, side, 3]; raises ValueError where it is none."""
 
 
 @dataclass(frozen=True)

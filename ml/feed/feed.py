@@ -142,9 +142,11 @@ class Feed:
 
     def _work(self, ready: queue.Queue[Any], stopping: threading.Event) -> None:
         readers = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
-        decoders = ThreadPoolExecutor(_decoders(self._world), thread_name_prefix="decode")
+        threads = _decoders(self._world)
+        decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         try:
-            for number, batches in enumerate(self._made(readers, decoders), self._first + 1):
+            made = self._made(readers, decoders, threads)
+            for number, batches in enumerate(made, self._first + 1):
                 after = number * self._stage.global_batch
                 done = after if self._trains else min(after, self.rows)
                 if not _put(ready, Step(number, batches, done), stopping):
@@ -156,7 +158,9 @@ class Feed:
             for pool in (readers, decoders):
                 pool.shutdown(cancel_futures=True)
 
-    def _made(self, readers: Executor, decoders: Executor) -> Iterator[tuple[Batch, ...]]:
+    def _made(
+        self, readers: Executor, decoders: Executor, threads: int
+    ) -> Iterator[tuple[Batch, ...]]:
         stage = self._stage
         examples = EncodedExamples(
             self.table,
@@ -176,6 +180,7 @@ class Feed:
             self._texts,
             self._processor,
             decoders,
+            threads,
             self._seed,
             self.accumulation,
             stage.image_dropout if self._trains else 0.0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ml.batch import Batch, empty_pixels
+from ml.batch import Batch, empty_pixels, squares
 from ml.feed.batches import Processor, text_batch
 from ml.feed.encoded import Encoded, EncodedExamples, chance
 from ml.feed.texts import Texts
@@ -20,6 +20,9 @@ from pipelines.errors import DataRefused
 from pipelines.figures.templates import PLACEHOLDERS
 
 AHEAD = 2  # steps whose images are being decoded
+_MOST_AT_ONCE = 8
+"""Images that a thread decodes before it says so: each time, other threads are woken, and where
+they are woken two may share a core while one has none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +45,7 @@ class _Begun:
 
 @dataclass(frozen=True, eq=False)
 class Decoding:
-    """Makes micro-batches of encoded examples with the threads of `decoders`.
+    """Makes micro-batches of encoded examples with `decoders`, which has so many `threads`.
 
     `image_dropout` is the share of images that are withheld: which, `seed`, epoch and example say.
     """
@@ -52,6 +55,7 @@ class Decoding:
     texts: Texts
     processor: Processor
     decoders: Executor
+    threads: int
     seed: int
     accumulation: int
     image_dropout: float
@@ -76,32 +80,41 @@ class Decoding:
     def _begin_batch(self, encoded: Encoded, cut: list[int]) -> _Begun:
         side = self.processor.image_px
         pixels = empty_pixels(max(len(cut), 1), side)
-        has_image = torch.zeros(len(pixels), dtype=torch.bool)
-        images = []
+        has_image = np.full(len(pixels), bool(cut))
+        # As arrays: an operation of torch lets go of Python's lock, and waits for it again.
+        drawn = squares(pixels)
+        places: list[tuple[int, np.ndarray]] = []
         if not cut:
-            pixels.zero_()
+            drawn.fill(0)
         for place, i in enumerate(cut):
-            content = encoded.images[i]
-            if content is None or self._withheld(encoded.example_ids[i], encoded.epochs[i]):
-                pixels[place].zero_()
-                continue
-            has_image[place] = True
-            into = pixels[place]
-            images.append(self.decoders.submit(self._decode, encoded, i, content, into))
+            shown = encoded.images[i] is not None
+            if shown and not self._withheld(encoded.example_ids[i], encoded.epochs[i]):
+                places.append((i, drawn[place]))
+            else:
+                drawn[place] = 0
+                has_image[place] = False
+        at_once = min(max(len(places) // self.threads, 1), _MOST_AT_ONCE)
+        images = [
+            self.decoders.submit(self._decode, encoded, places[at : at + at_once])
+            for at in range(0, len(places), at_once)
+        ]
         names = PLACEHOLDERS[self.stage.data]
         fields = [dict(zip(names, encoded.texts[i], strict=True)) for i in cut]
         example_ids = [encoded.example_ids[i] for i in cut]
         tokens = self.decoders.submit(self.texts.tokens, example_ids, fields)
-        return _Begun(example_ids, tokens, pixels, has_image, images)
+        return _Begun(example_ids, tokens, pixels, torch.from_numpy(has_image), images)
 
-    def _decode(self, encoded: Encoded, i: int, content: memoryview, into: Tensor) -> None:
-        try:
-            self.processor.draw(bytes(content), into)
-        except (ValueError, OSError) as e:
-            raise DataRefused(
-                f"{self.examples.place_of(encoded.image_rows[i])}: the image cannot be decoded: "
-                f"{e}; prepare_captions --anew makes the table again"
-            ) from e
+    def _decode(self, encoded: Encoded, places: Sequence[tuple[int, np.ndarray]]) -> None:
+        for i, square in places:
+            content = encoded.images[i]
+            assert content is not None
+            try:
+                self.processor.draw(bytes(content), square)
+            except (ValueError, OSError) as e:
+                raise DataRefused(
+                    f"{self.examples.place_of(encoded.image_rows[i])}: the image cannot be "
+                    f"decoded: {e}; prepare_captions --anew makes the table again"
+                ) from e
 
     def _withheld(self, example_id: int, epoch: int) -> bool:
         if not self.image_dropout:  # most stages: nothing to draw for each example

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from transformers import AutoTokenizer
 
 from ml import recipe
-from ml.batch import empty_pixels
+from ml.batch import empty_pixels, squares
 from ml.models.folders import located
 from pipelines.errors import DataRefused, UsageError
 from pipelines.figures.tokenizers import load_tokenizer, tokenizer_sha256
 from udfs.images.decode import Rejected, decode
+from udfs.images.resized import resized
 
 
 class UnreadableImage(DataRefused):
@@ -60,33 +60,35 @@ class Processor:
 
     def image(self, content: bytes) -> Tensor:
         """What `draw` makes of an image file, uint8 [3, S, S]."""
-        (made,) = empty_pixels(1, self.image_px)
-        self.draw(content, made)
-        return made
+        made = empty_pixels(1, self.image_px)
+        self.draw(content, squares(made)[0])
+        return made[0]
 
-    def draw(self, content: bytes, into: Tensor) -> None:
-        """An image file as pixels, into uint8 [3, S, S].
+    def draw(self, content: bytes, square: np.ndarray) -> None:
+        """An image file as pixels, into a `square` of `squares`, uint8 [S, S, 3].
 
-        The longest side becomes S, smaller or larger (bicubic), and the rest is black, half on
-        each side: nothing is cut off, and nothing is distorted. Raises UnreadableImage.
+        The longest side becomes S, smaller or larger (bicubic, see `udfs.images.resized`), and the
+        rest is black, half on each side: nothing is cut off, and nothing is distorted. Raises
+        UnreadableImage.
         """
         try:
             picture = decode(content, enough_px=self.image_px)
         except Rejected as e:
             raise UnreadableImage(content, e.reason) from e
-        image = Image.fromarray(np.ascontiguousarray(picture.pixels))
-        if image.mode != "RGB":
-            image = image.convert("RGB")
-        scale = self.image_px / max(image.size)
-        width, height = (max(1, round(side * scale)) for side in image.size)
-        if (width, height) != image.size:
-            image = image.resize((width, height), Image.Resampling.BICUBIC)
-        square = into.permute(1, 2, 0).numpy()
+        pixels = picture.pixels
+        scale = self.image_px / max(pixels.shape[:2])
+        height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+        if (height, width) != pixels.shape[:2]:
+            pixels = resized(pixels, width, height)
         top, left = (self.image_px - height) // 2, (self.image_px - width) // 2
         bottom, right = top + height, left + width
         square[:top] = square[bottom:] = 0
         square[top:bottom, :left] = square[top:bottom, right:] = 0
-        square[top:bottom, left:right] = np.asarray(image)
+        if pixels.ndim == 3:
+            square[top:bottom, left:right] = pixels
+        else:
+            for channel in range(3):  # in a third of the time that broadcasting takes
+                square[top:bottom, left:right, channel] = pixels
 
 
 def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -317,6 +317,8 @@ def test_an_image_keeps_its_shape_in_a_black_square(tmp_path: Path) -> None:
     assert (made[:, 8:24, 18:] == 255).all()  # the white half
     assert (made[0, 8:24, :14] == 255).all()
     assert (made[1:, 8:24, :14] == 0).all()
+    gray = processor.image(png(wide[..., 1]))
+    assert torch.equal(gray, made[1].expand(3, -1, -1))
 
 
 def test_an_image_is_normalised_by_channel(tmp_path: Path) -> None:
