@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import SupportsBytes
 
 import numpy as np
 
@@ -23,8 +24,9 @@ class Encoded:
     """A rank's part of global batch `number`, from 0.
 
     `rows` are positions in the index, `epochs` counts how often each example was taken before,
-    `texts` has the text columns of each, `images` the bytes of the image file that goes with it,
-    None where there is none. That is the image of row `image_rows`, as a rule its own.
+    `texts` has the text columns of each, `images` what `bytes` makes the image file of that goes
+    with it, None where there is none: it may be read only then, and raises UsageError as `read`.
+    That is the image of row `image_rows`, as a rule its own.
     """
 
     number: int
@@ -33,7 +35,7 @@ class Encoded:
     example_ids: Sequence[int]
     texts: Sequence[tuple[str, ...]]
     image_rows: Sequence[int]
-    images: Sequence[memoryview | None]
+    images: Sequence[SupportsBytes | None]
 
 
 def chance(*about: object) -> float:

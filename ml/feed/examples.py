@@ -1,21 +1,34 @@
 """Examples as they are stored: each row group is read once, and rows are cut out of it.
 
-Bytes of an image are not copied: they are views of the row group's memory, which lives as long as
-one of them does.
+An image is not copied: it is a view of the row group's memory, which lives as long as one of them
+does, or a place in a local file, which is read when its bytes are asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ml.feed.index import Index
-from ml.feed.pages import Slices
+from ml.feed.pages import Places, Read
 from ml.feed.table import PinnedTable
+
+
+@dataclass(slots=True)
+class _InFile:
+    """An image in a file, which `bytes` reads."""
+
+    read: Read
+    start: int
+    length: int
+
+    def __bytes__(self) -> bytes:
+        return self.read(self.start, self.length)
 
 
 class Column:
@@ -24,49 +37,50 @@ class Column:
     `lengths` are the bytes of each text.
     """
 
-    def __init__(self, column: pa.ChunkedArray | Slices) -> None:
+    def __init__(self, column: pa.ChunkedArray | Places) -> None:
         self._text, self._values = False, None
-        if isinstance(column, Slices):
-            slices = column
+        self._source: memoryview | Read
+        if isinstance(column, Places):
+            self._source, starts, lengths = column.read, column.starts, column.lengths
         else:
             array = pa.concat_arrays(column.chunks)
             self._text = pa.types.is_large_string(array.type)
             if not self._text and not pa.types.is_large_binary(array.type):
                 self._values = array.to_pylist()
                 return
-            slices = _slices(array)
-        self.lengths = slices.lengths.clip(min=0)
-        self._bounds = [
-            slice(start, start + length) if length >= 0 else None
-            for start, length in zip(slices.starts.tolist(), slices.lengths.tolist(), strict=True)
-        ]
-        self._bytes = slices.data
+            self._source, starts, lengths = _slices(array)
+        self.lengths = lengths.clip(min=0)
+        self._places = list(zip(starts.tolist(), lengths.tolist(), strict=True))
 
     def __getitem__(self, row: int) -> Any:
         if self._values is not None:
             return self._values[row]
-        bounds = self._bounds[row]
-        if bounds is None:
+        start, length = self._places[row]
+        if length < 0:
             return None
-        value = self._bytes[bounds]
+        if not isinstance(self._source, memoryview):
+            return _InFile(self._source, start, length)
+        value = self._source[start : start + length]
         return str(value, "utf-8") if self._text else value
 
 
-def _slices(array: pa.Array) -> Slices:
-    """Of an array of texts or bytes with offsets of 64 bits."""
-    _, offsets, data = array.buffers()
+def _slices(array: pa.Array) -> tuple[memoryview, np.ndarray, np.ndarray]:
+    """The memory of an array of texts or bytes; where each starts, and its bytes, NULL -1."""
+    _, offsets, data = array.buffers()  # of 64 bits
     at = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
     lengths = np.diff(at)
     if array.null_count:
         lengths[array.is_null().to_numpy(zero_copy_only=False)] = -1
-    return Slices(memoryview(data or b"").cast("B"), at[:-1], lengths)
+    return memoryview(data or b"").cast("B"), at[:-1], lengths
 
 
 _Columns = tuple[Column, ...]
 
 
 class Examples:
-    """Reads rows of an index: `columns` of each, in the order asked for, images as memoryviews.
+    """Reads rows of an index: `columns` of each, in the order asked for.
+
+    Of an image comes what `bytes` makes its content of, which may read it then.
 
     Row groups are read by `readers`, and stay until they are dropped.
     """

@@ -97,9 +97,13 @@ def _rows_of_file(
 def _rows_of_groups(
     table: PinnedTable, conditions: Mapping[str, Wanted], number: int
 ) -> Iterator[tuple[int, np.ndarray]]:
-    for group, (described, alive) in enumerate(table.row_groups(number)):
-        read = table.read_group(number, group, list(conditions))
-        chosen = alive.copy()
-        for column, wanted in conditions.items():
-            chosen &= wanted(read[column]).fill_null(False).to_numpy()
+    # Of all row groups at once: they are small columns, and each reading costs a millisecond.
+    read = table.read_groups(number, None, list(conditions))
+    of_file = np.ones(len(read), bool)
+    for column, wanted in conditions.items():
+        of_file &= wanted(read[column]).fill_null(False).to_numpy()
+    first = 0
+    for described, alive in table.row_groups(number):
+        chosen = alive & of_file[first : first + len(alive)]
         yield described.total_byte_size, np.flatnonzero(chosen).astype(np.int32)
+        first += len(alive)

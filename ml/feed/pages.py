@@ -1,4 +1,4 @@
-"""Large values of a Parquet column where they lie in a mapped file: nothing is decoded or copied.
+"""Large values of a Parquet column where they lie in a local file: nothing is decoded.
 
 prepare_captions writes tables with images uncompressed, for a JPEG does not become smaller. Plain
 pages without compression hold each value's length and its bytes, so that the place of a value is
@@ -10,36 +10,42 @@ Thrift's compact protocol.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 LEAST_BYTES = 1024
 """Of a value, on average: smaller ones are decoded by pyarrow in less time than Python goes."""
 
+_HEADER_BYTES = 16 << 10  # more than a page's header has: two statistics of 4 KiB at most
 _DATA_PAGE, _PLAIN, _RLE = 0, 0, 3
 # Fields of a page's header, and of the part that is a data page's.
 _TYPE, _UNCOMPRESSED_SIZE, _SIZE, _DATA_HEADER = 1, 2, 3, 5
 _VALUES, _ENCODING, _DEFINITION_ENCODING = 1, 2, 3
 
 
-@dataclass(frozen=True, eq=False)
-class Slices:
-    """Values as parts of `data`: value i has `lengths[i]` bytes from `starts[i]` on, NULL -1."""
+Read = Callable[[int, int], bytes]
+"""Bytes of a file from a place on, as many as are asked for; fewer where it ends."""
+ReadAhead = Callable[[int, int], None]
+"""Says that of a file so many bytes from a place on will be read."""
 
-    data: memoryview
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Values of a file: value i has `lengths[i]` bytes from `starts[i]` on, NULL -1."""
+
+    read: Read
     starts: np.ndarray
     lengths: np.ndarray
 
 
-def mapped_values(
-    file: pa.MemoryMappedFile, footer: pq.FileMetaData, group: int, name: str
-) -> Slices | None:
-    """`Slices` of a column in a row group; None where it is not laid out as described above.
+def places_of(
+    read: Read, read_ahead: ReadAhead, footer: pq.FileMetaData, group: int, name: str
+) -> Places | None:
+    """`Places` of a column in a row group; None where it is not laid out as described above.
 
     Also None where pages contradict themselves: pyarrow says what is wrong with a damaged file.
     """
@@ -60,52 +66,58 @@ def mapped_values(
         or chunk.total_uncompressed_size < LEAST_BYTES * chunk.num_values
     ):
         return None
-    file.seek(chunk.data_page_offset)
-    data = memoryview(file.read_buffer(chunk.total_compressed_size)).cast("B")
+    start, end = chunk.data_page_offset, chunk.data_page_offset + chunk.total_compressed_size
+    is_optional = bool(schema.max_definition_level)
+    read_ahead(start, end - start)  # a disk gives all of it sooner than its values one by one
     try:
-        places = list(_values(data, chunk.num_values, bool(schema.max_definition_level)))
+        places = list(_values(read, start, end, chunk.num_values, is_optional))
     except (_OtherLayout, IndexError):
         return None
     at = np.array(places, np.int64).reshape(-1, 2)
-    return Slices(data, at[:, 0], at[:, 1])
+    return Places(read, at[:, 0], at[:, 1])
 
 
 class _OtherLayout(Exception):
     """Pages are not of the layout that is gone through here, or damaged."""
 
 
-def _values(data: memoryview, count: int, is_optional: bool) -> Iterator[tuple[int, int]]:
-    """Start and length of each value, page by page."""
-    at, left = 0, count
+def _values(
+    read: Read, start: int, end: int, count: int, is_optional: bool
+) -> Iterator[tuple[int, int]]:
+    """Place and length of each of `count` values of the pages from `start` to `end`."""
+    at, left = start, count
     while left > 0:
-        header, at = _struct(data, at)
+        header, header_bytes = _struct(memoryview(read(at, _HEADER_BYTES)), 0)
+        at += header_bytes
         page = header.get(_DATA_HEADER)
         if header.get(_TYPE) != _DATA_PAGE or not isinstance(page, dict):
             raise _OtherLayout
         size, values = header.get(_SIZE, -1), page.get(_VALUES, 0)
-        is_whole = 0 < values <= left and 0 <= size <= len(data) - at
+        is_whole = 0 < values <= left and 0 <= size <= end - at
         if not is_whole or size != header.get(_UNCOMPRESSED_SIZE) or page.get(_ENCODING) != _PLAIN:
             raise _OtherLayout
-        end = at + size
+        page_end = at + size
         there = [True] * values
         if is_optional:
             if page.get(_DEFINITION_ENCODING) != _RLE:
                 raise _OtherLayout
-            bytes_of_levels = int.from_bytes(data[at : at + 4], "little")
-            levels = data[at + 4 : at + 4 + bytes_of_levels]
-            there = _levels(levels, values)
-            at += 4 + bytes_of_levels
+            bytes_of_levels = int.from_bytes(read(at, 4), "little")
+            at += 4
+            if at + bytes_of_levels > page_end:
+                raise _OtherLayout
+            there = _levels(memoryview(read(at, bytes_of_levels)), values)
+            at += bytes_of_levels
         for is_there in there:
             if not is_there:
                 yield 0, -1
                 continue
-            length = int.from_bytes(data[at : at + 4], "little")
+            length = int.from_bytes(read(at, 4), "little")
             at += 4
-            if at + length > end:
+            if at + length > page_end:
                 raise _OtherLayout
             yield at, length
             at += length
-        if at != end:
+        if at != page_end:
             raise _OtherLayout
         left -= values
 

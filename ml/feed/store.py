@@ -1,6 +1,7 @@
 """Data files of a table, local or remote: footers and row groups, read by range.
 
-A footer is read once. Local files are mapped into memory. Of a remote file only the column chunks
+A footer is read once. Local files are mapped into memory, but for their images: a mapped page that
+is not there yet holds Python's lock until the disk answers. Of a remote file only the column chunks
 asked for are fetched, and where there is a cache they are kept in it, decoded: the next time they
 are mapped as well. Safe to use from several threads.
 """
@@ -10,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -21,8 +24,25 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.fs import DeltaStorageHandler
 
-from ml.feed.pages import Slices, mapped_values
 from pipelines.errors import UsageError
+
+_OPEN_FILES = 128
+"""For `read_bytes`; a system lets a process have 1024 as a rule."""
+
+
+class _LocalFile:
+    """A file that several threads read, each where it says; closed when nothing refers to it."""
+
+    def __init__(self, path: Path) -> None:
+        self._number = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._number)
+
+    def read(self, start: int, count: int) -> bytes:
+        return os.pread(self._number, count, start)
+
+    def read_ahead(self, start: int, count: int) -> None:
+        if hasattr(os, "posix_fadvise"):  # macOS has not
+            os.posix_fadvise(self._number, start, count, os.POSIX_FADV_WILLNEED)
 
 
 class Store:
@@ -33,6 +53,7 @@ class Store:
     ) -> None:
         uri = urlsplit(table.table_uri)
         self._local = Path(unquote(uri.path)) if uri.scheme in ("", "file") else None
+        self.is_local = self._local is not None
         self._remote: pafs.FileSystem | None = None
         self._cache: Path | None = None
         if self._local is None:
@@ -42,6 +63,7 @@ class Store:
             self._remote = pafs.PyFileSystem(handler)
             if cache_dir is not None:
                 self._cache = cache_dir / str(table.metadata().id)
+        self._local_file = lru_cache(_OPEN_FILES)(self._open_local)
         self._footers: dict[str, pq.FileMetaData] = {}
         self._lock = threading.Lock()
 
@@ -62,9 +84,12 @@ class Store:
                 self._footers[path] = known
         return known
 
-    def read_group(self, path: str, group: int, columns: Sequence[str]) -> pa.Table:
-        """Columns of a row group; bytes and texts with offsets of 64 bits, for it may be large."""
-        kept = self._kept(path, f"{group}-{_digest(*columns)}.arrow")
+    def read_groups(self, path: str, group: int | None, columns: Sequence[str]) -> pa.Table:
+        """Columns of a row group, None: of all; bytes and texts with offsets of 64 bits.
+
+        They may be large.
+        """
+        kept = self._kept(path, f"{'all' if group is None else group}-{_digest(*columns)}.arrow")
         if kept is not None and (found := _mapped(kept)) is not None:
             return found
         with self._open(path) as source:
@@ -74,24 +99,30 @@ class Store:
                 binary_type=pa.large_binary(),
                 pre_buffer=False,
             )
-            read = file.read_row_group(group, columns=list(columns), use_threads=False)
+            groups = range(file.num_row_groups) if group is None else [group]
+            read = file.read_row_groups(groups, columns=list(columns), use_threads=False)
         read = read.cast(with_large_offsets(read.schema))
         if kept is not None:
             _keep(kept, lambda partial: _write(read, partial))
         return read
 
-    def slices(self, path: str, group: int, column: str) -> Slices | None:
-        """A column of a row group as parts of a mapped file; None where only `read_group` can."""
-        if self._local is None:
-            return None
-        with self._open(path) as file:
-            return mapped_values(file, self.footer(path), group, column)
+    def read_bytes(self, path: str, start: int, count: int) -> bytes:
+        """Of a local file, without holding Python's lock; fewer where it ends."""
+        return self._local_file(path).read(start, count)
+
+    def read_ahead(self, path: str, start: int, count: int) -> None:
+        """Have the system fetch a part of a local file, where it can be told to."""
+        self._local_file(path).read_ahead(start, count)
 
     def _open(self, path: str) -> pa.NativeFile:
         if self._local is not None:
             return pa.memory_map(str(self._local / path))
         assert self._remote is not None
         return self._remote.open_input_file(path)
+
+    def _open_local(self, path: str) -> _LocalFile:
+        assert self._local is not None
+        return _LocalFile(self._local / path)
 
     def _kept(self, path: str, what: str) -> Path | None:
         # A data file never changes and never comes back under its name: the name is the content.

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from ml.feed.pages import Slices
+from ml.feed.pages import Places, places_of
 from ml.feed.store import Store, with_large_offsets
 from pipelines.errors import UsageError
 
@@ -82,8 +82,8 @@ class PinnedTable:
             yield described, alive[first : first + described.num_rows]
             first += described.num_rows
 
-    def read_group(self, number: int, group: int, columns: Sequence[str]) -> pa.Table:
-        """Columns of a row group of file `number`; raises UsageError as `footer`.
+    def read_groups(self, number: int, group: int | None, columns: Sequence[str]) -> pa.Table:
+        """Columns of a row group of file `number`, None: of all; raises UsageError as `footer`.
 
         A column that the table got after the file was written is NULL in it.
         """
@@ -91,8 +91,8 @@ class PinnedTable:
         with self._reading(number):
             footer = self.footer(number)
             there = [c for c in columns if c in set(footer.schema.to_arrow_schema().names)]
-            read = self.store.read_group(self.files[number].path, group, there) if there else {}
-            rows = footer.row_group(group).num_rows
+            read = self.store.read_groups(self.files[number].path, group, there) if there else {}
+            rows = footer.num_rows if group is None else footer.row_group(group).num_rows
             return pa.table(
                 {
                     c: read[c] if c in there else pa.nulls(rows, self.schema.field(c).type)
@@ -102,22 +102,25 @@ class PinnedTable:
 
     def columns(
         self, number: int, group: int, names: Sequence[str]
-    ) -> tuple[pa.ChunkedArray | Slices, ...]:
-        """The same column by column; bytes where they lie in the file, if they can be taken there.
+    ) -> tuple[pa.ChunkedArray | Places, ...]:
+        """The same column by column; bytes where they lie in the file, if they can be read there.
 
-        Raises as `read_group`.
+        Raises as `read_groups`.
         """
         self.check_columns(names)
-        found: dict[str, pa.ChunkedArray | Slices] = {}
-        with self._reading(number):
-            for name in names:
-                if pa.types.is_large_binary(self.schema.field(name).type):
-                    slices = self.store.slices(self.files[number].path, group, name)
-                    if slices is not None:
-                        found[name] = slices
+        found: dict[str, pa.ChunkedArray | Places] = {}
+        for name in names:
+            if self.store.is_local and pa.types.is_large_binary(self.schema.field(name).type):
+                path, footer = self.files[number].path, self.footer(number)
+                read = partial(self._read_bytes, number)
+                with self._reading(number):
+                    read_ahead = partial(self.store.read_ahead, path)
+                    places = places_of(read, read_ahead, footer, group, name)
+                if places is not None:
+                    found[name] = places
         rest = [name for name in names if name not in found]
         if rest:
-            read = self.read_group(number, group, rest)
+            read = self.read_groups(number, group, rest)
             found |= {name: read[name] for name in rest}
         return tuple(found[name] for name in names)
 
@@ -130,20 +133,29 @@ class PinnedTable:
                 "adds those that are new"
             )
 
+    def _read_bytes(self, number: int, start: int, count: int) -> bytes:
+        try:
+            return self.store.read_bytes(self.files[number].path, start, count)
+        except OSError as e:
+            raise self._unreadable(number, e) from e
+
     @contextmanager
     def _reading(self, number: int) -> Iterator[None]:
-        where = f"{self.name}: {self.files[number].path}"
         try:
             yield
-        except FileNotFoundError as e:
-            raise UsageError(
+        except (OSError, pa.ArrowInvalid) as e:
+            raise self._unreadable(number, e) from e
+
+    def _unreadable(self, number: int, error: Exception) -> UsageError:
+        where = f"{self.name}: {self.files[number].path}"
+        if isinstance(error, FileNotFoundError):
+            return UsageError(
                 f"{where} is not there any more: VACUUM removes files that no later version needs; "
                 "train from the present version, or keep old ones longer"
-            ) from e
-        except (OSError, pa.ArrowInvalid) as e:
-            raise UsageError(
-                f"{where} cannot be read: {e}; if it is damaged, restore it or make the table again"
-            ) from e
+            )
+        return UsageError(
+            f"{where} cannot be read: {error}; if it is damaged, restore it or make the table again"
+        )
 
 
 def open_table(

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml.feed import open_table
-from ml.feed.pages import LEAST_BYTES, Slices, mapped_values
+from ml.feed.pages import LEAST_BYTES, Places, places_of
 from tests.ml.made_tables import write_vqa
 
 LAYOUT: dict[str, Any] = {
@@ -42,45 +42,45 @@ def written(values: Sequence[bytes | None], *, nullable: bool = True, **changes:
     return sink.getvalue()
 
 
-def found(content: bytes, folder: Path, group: int = 0) -> Slices | None:
-    path = folder / "rows.parquet"
-    path.write_bytes(content)
-    with pa.memory_map(str(path)) as file:
-        return mapped_values(file, pq.read_metadata(path), group, "image")
+def found(content: bytes, group: int = 0, footer: pq.FileMetaData | None = None) -> Places | None:
+    footer = footer or pq.read_metadata(io.BytesIO(content))
+
+    def read(at: int, count: int) -> bytes:
+        return content[at : at + count]
+
+    return places_of(read, lambda at, count: None, footer, group, "image")
 
 
-def values_of(slices: Slices | None) -> list[bytes | None]:
-    assert slices is not None
-    places = zip(slices.starts.tolist(), slices.lengths.tolist(), strict=True)
-    return [bytes(slices.data[at : at + n]) if n >= 0 else None for at, n in places]
+def values_of(places: Places | None) -> list[bytes | None]:
+    assert places is not None
+    each = zip(places.starts.tolist(), places.lengths.tolist(), strict=True)
+    return [places.read(at, n) if n >= 0 else None for at, n in each]
 
 
 @pytest.mark.parametrize("nullable", [False, True])
 @pytest.mark.parametrize("count", [1, 5, 100])
-def test_values_are_where_they_are_said_to_be(tmp_path: Path, count: int, nullable: bool) -> None:
+def test_values_are_where_they_are_said_to_be(count: int, nullable: bool) -> None:
     values = large(count)
-    assert values_of(found(written(values, nullable=nullable), tmp_path)) == values
+    assert values_of(found(written(values, nullable=nullable))) == values
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(1, 100_000))
-def test_null_has_no_place(
-    tmp_path_factory: pytest.TempPathFactory, missing: list[bool], page_bytes: int
-) -> None:
+def test_null_has_no_place(missing: list[bool], page_bytes: int) -> None:
     """Whatever runs of NULL there are, and wherever pages end."""
     values = large(len(missing), [i for i, is_missing in enumerate(missing) if is_missing])
     content = written(values, data_page_size=page_bytes, write_batch_size=4)
-    slices = found(content, tmp_path_factory.mktemp("pages"))
+    places = found(content)
     # With few values left they are small on average, and pyarrow's.
-    assert slices is None or values_of(slices) == values
+    assert places is None or values_of(places) == values
     if not any(missing):
-        assert slices is not None
+        assert places is not None
 
 
-def test_each_row_group_has_its_own(tmp_path: Path) -> None:
+def test_each_row_group_has_its_own() -> None:
     values = large(50)
     content = written(values, row_group_size=20)
-    assert [values_of(found(content, tmp_path, group)) for group in range(3)] == [
+    assert [values_of(found(content, group)) for group in range(3)] == [
         values[:20],
         values[20:40],
         values[40:],
@@ -96,30 +96,28 @@ def test_each_row_group_has_its_own(tmp_path: Path) -> None:
         {"column_encoding": {"image": "DELTA_LENGTH_BYTE_ARRAY"}},
     ],
 )
-def test_other_layouts_are_left_to_pyarrow(tmp_path: Path, changes: dict[str, Any]) -> None:
-    assert found(written(large(40), **changes), tmp_path) is None
+def test_other_layouts_are_left_to_pyarrow(changes: dict[str, Any]) -> None:
+    assert found(written(large(40), **changes)) is None
 
 
-def test_small_values_are_left_to_pyarrow(tmp_path: Path) -> None:
-    assert found(written([b"small"] * 40), tmp_path) is None
+def test_small_values_are_left_to_pyarrow() -> None:
+    assert found(written([b"small"] * 40)) is None
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 60_000), st.integers(0, 255))
-def test_a_damaged_file_gives_no_value_that_is_not_in_it(
-    tmp_path_factory: pytest.TempPathFactory, at: int, byte: int
-) -> None:
+def test_a_damaged_file_gives_no_value_that_is_not_in_it(at: int, byte: int) -> None:
     """Whatever byte is another one: pages that do not fit are left to pyarrow, without an error."""
     content = bytearray(DAMAGED)
     end = DAMAGED_FOOTER.row_group(0).column(1).data_page_offset + min(at, len(content) - 9000)
     content[end] = byte
-    folder = tmp_path_factory.mktemp("damaged")
-    (folder / "rows.parquet").write_bytes(content)
-    with pa.memory_map(str(folder / "rows.parquet")) as file:
-        slices = mapped_values(file, DAMAGED_FOOTER, 0, "image")
-    if slices is not None:
-        assert len(slices.starts) == 20
-        assert (slices.starts + slices.lengths.clip(min=0) <= len(slices.data)).all()
+    places = found(bytes(content), footer=DAMAGED_FOOTER)
+    if places is not None:
+        chunk = DAMAGED_FOOTER.row_group(0).column(1)
+        ends = places.starts + places.lengths.clip(min=0)
+        assert len(places.starts) == 20
+        assert (places.starts >= 0).all()
+        assert (ends <= chunk.data_page_offset + chunk.total_compressed_size).all()
 
 
 DAMAGED = written(large(20), data_page_size=5_000)

@@ -19,7 +19,7 @@ from jobs.session import settings
 from ml.feed import Feed, PinnedTable, open_table
 from ml.feed.encoded import EncodedExamples
 from ml.feed.index import index_of
-from ml.feed.pages import Slices
+from ml.feed.pages import Places
 from ml.models import Processor
 from ml.recipe import Data, Encoder, Stage
 from pipelines.errors import DataRefused, UsageError
@@ -61,20 +61,20 @@ def _question(i: int) -> list[Any]:
     return [known.get(column.name) for column in VQA_EXAMPLES.columns]
 
 
-def test_a_table_of_spark_with_deleted_rows(lake: Lake) -> None:
+def test_a_table_of_spark_with_deleted_rows(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = frame_of(lake.spark, [_question(i) for i in range(2000)], VQA_EXAMPLES.struct)
     lake.create(VQA_EXAMPLES, {"delta.enableDeletionVectors": "true"})
     # As prepare_captions: row groups of few rows.
     small = {"parquet.block.size": "262144", "parquet.block.size.row.check.min": "10"}
     with settings(lake.spark, small):
-        lake.append(VQA_EXAMPLES, rows)
+        lake.append(VQA_EXAMPLES, rows.repartitionByRange(2, "example_id"))
     lake.spark.sql(f"DELETE FROM delta.`{lake.path(VQA_EXAMPLES)}` WHERE example_id % 3 = 1")
 
     table = open_table(lake.path(VQA_EXAMPLES))
     assert sum(len(file.deleted) for file in table.files) == 667
     assert max(table.footer(n).num_row_groups for n in range(len(table.files))) > 3
     (column,) = table.columns(0, 0, ["image"])
-    assert isinstance(column, Slices)  # they are read where they lie
+    assert isinstance(column, Places)  # they are read where they lie
     alive = [i for i in range(2000) if i % 3 != 1]
     images = images_of(table, len(alive) // 8 + 1)
     assert sorted(images) == alive
@@ -82,11 +82,24 @@ def test_a_table_of_spark_with_deleted_rows(lake: Lake) -> None:
         assert (image is None) == (i % 7 == 0)
         assert image is None or image.startswith(square(i % 256))
 
+    monkeypatch.setattr("ml.feed.store._OPEN_FILES", 1)
+    few_open = open_table(lake.path(VQA_EXAMPLES))
+    assert images_of(few_open, len(alive) // 8 + 1) == images
+    first, second = ((few_open.columns(n, 0, ["image"])[0]) for n in range(2))
+    assert isinstance(first, Places)
+    assert isinstance(second, Places)
+    gone = Path(lake.path(VQA_EXAMPLES)) / few_open.files[0].path
+    gone.rename(gone.with_suffix(".away"))
+    assert second.read(0, 4) == b"PAR1"
+    with pytest.raises(UsageError, match=f"{gone.name} is not there any more: VACUUM"):
+        first.read(0, 4)
+    gone.with_suffix(".away").rename(gone)
+
     lake.optimize(VQA_EXAMPLES)
     compacted = open_table(lake.path(VQA_EXAMPLES))
     assert compacted.content_hash != table.content_hash
     (column,) = compacted.columns(0, 0, ["image"])
-    assert isinstance(column, Slices)
+    assert isinstance(column, Places)
     assert images_of(compacted, len(alive) // 8 + 1) == images
     assert images_of(open_table(lake.path(VQA_EXAMPLES), table.version), 20).keys() <= set(alive)
 
@@ -157,10 +170,10 @@ def test_files_older_than_a_column_have_null_in_it(tmp_path: Path) -> None:
     with_language = with_language.append_column("language", pa.array(["en"] * 20))
     write_deltalake(str(tmp_path / "t"), with_language, mode="append", schema_mode="merge")
     table = open_table(tmp_path / "t")
-    seen = [table.read_group(n, 0, ["language"])["language"].to_pylist() for n in range(3)]
+    seen = [table.read_groups(n, 0, ["language"])["language"].to_pylist() for n in range(3)]
     assert sorted({str(x) for values in seen for x in values}) == ["None", "en"]
     with pytest.raises(UsageError, match="has no column speaker: it has example_id, image"):
-        table.read_group(0, 0, ["speaker"])
+        table.read_groups(0, 0, ["speaker"])
 
 
 def test_tables_whose_files_name_columns_otherwise_are_refused(lake: Lake) -> None:
