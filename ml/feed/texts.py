@@ -35,18 +35,21 @@ class Texts:
         leaves no room for half of `max_tokens` of the answer loses its beginning.
         """
         texts = [self.template.texts(fields) for fields in examples]
-        found = [self._known(i, *both) for i, both in zip(example_ids, texts, strict=True)]
+        found = self._known(example_ids, texts)
         missing = [both for both, ids in zip(texts, found, strict=True) if ids is None]
         tokenised = iter(self._tokenised(missing))
         return [self._joined(*(ids or next(tokenised))) for ids in found]
 
-    def _known(self, example_id: int, prompt: str, answer: str) -> _Ids | None:
+    def _known(
+        self, example_ids: Sequence[int], texts: Sequence[tuple[str, str]]
+    ) -> Sequence[_Ids | None]:
         if self.known is None:
-            return None
-        if self._one_prompt is None:
-            return self.known.of(example_id, prompt, answer)
-        ids = self.known.of(example_id, "", answer)
-        return ids and (self._one_prompt, ids[1])
+            return [None] * len(texts)
+        prompt = self._one_prompt
+        if prompt is None:
+            return self.known.of(example_ids, texts)
+        found = self.known.of(example_ids, [("", answer) for _, answer in texts])
+        return [ids and (prompt, ids[1]) for ids in found]
 
     @cached_property
     def _one_prompt(self) -> list[int] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,16 +35,30 @@ class TokenIds:
     def __len__(self) -> int:
         return len(self.example_ids)
 
-    def of(self, example_id: int, prompt: str, answer: str) -> tuple[list[int], list[int]] | None:
-        """Ids of prompt and answer; None where there are none of just these texts."""
-        at = int(np.searchsorted(self.example_ids, example_id))
-        if at == len(self) or self.example_ids[at] != example_id:
-            return None
-        if self.text_hashes[at] != text_hash(prompt, answer):
-            return None
-        start, end = self.starts[at : at + 2].tolist()
-        cut = start + int(self.prompt_tokens[at])
-        return self.ids[start:cut].tolist(), self.ids[cut:end].tolist()
+    def of(
+        self, example_ids: Sequence[int], texts: Sequence[tuple[str, str]]
+    ) -> list[tuple[list[int], list[int]] | None]:
+        """Of each example the ids of prompt and answer; None where it has none of just these."""
+        if not len(self):
+            return [None] * len(example_ids)
+        at = self.example_ids.searchsorted(example_ids).clip(max=len(self) - 1)
+        starts = self.starts[at]
+        rows = zip(
+            self.example_ids[at].tolist(),
+            self.text_hashes[at].tolist(),
+            starts.tolist(),
+            (starts + self.prompt_tokens[at]).tolist(),
+            self.starts[at + 1].tolist(),
+            strict=True,
+        )
+        return [
+            (self.ids[start:cut].tolist(), self.ids[cut:end].tolist())
+            if found == example_id and hashed == text_hash(*of_example)
+            else None
+            for example_id, of_example, (found, hashed, start, cut, end) in zip(
+                example_ids, texts, rows, strict=True
+            )
+        ]
 
 
 def text_hash(prompt: str, answer: str) -> int:
@@ -88,7 +102,7 @@ def _read(table: PinnedTable, number: int, tokenizer_sha256: str) -> Iterator[pa
     for group, (described, alive) in enumerate(table.row_groups(number)):
         if not _may_hold(described, tokenizer_sha256):
             continue
-        read = table.read_group(number, group, (*_COLUMNS, _SHA256))
+        read = table.read_groups(number, group, (*_COLUMNS, _SHA256))
         wanted = pc.and_(
             pc.equal(read[_SHA256], tokenizer_sha256), pc.is_valid(read["prompt_tokens"])
         )

@@ -86,17 +86,27 @@ def test_what_is_known_is_what_would_be_tokenised(
         found: list[int] = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
         return found
 
-    for example_id, prompt, answer in PAIRS:
-        assert known.of(example_id, prompt, answer) == (ids(prompt), ids(answer))
-    assert known.of(2, *PAIRS[3][1:]) is None  # another example's
-    assert known.of(3, PAIRS[3][1] + PAIRS[3][2], "") is None  # another border
-    assert known.of(64, *PAIRS[3][1:]) is None
-    assert known.of(10_003, *PAIRS[3][1:]) is None  # it does not say where the prompt ends
+    backwards = PAIRS[::-1]
+    assert known.of(
+        [i for i, *_ in backwards], [(prompt, answer) for _, prompt, answer in backwards]
+    ) == [(ids(prompt), ids(answer)) for _, prompt, answer in backwards]
+    texts = (PAIRS[3][1], PAIRS[3][2])
+    right = (ids(texts[0]), ids(texts[1]))
+    assert known.of([3, 2, 64, 10_003], [texts] * 4) == [
+        right,
+        None,  # another example's
+        None,
+        None,  # it does not say where the prompt ends
+    ]
+    assert known.of([3], [("".join(texts), "")]) == [None]  # another border
 
     lake.remove(TOKEN_IDS, lake.read(TOKEN_IDS).where("example_id = 3"))
     now = read_token_ids(open_table(lake.path(TOKEN_IDS)), tokenizer_sha256(tokenizer_dir))
-    assert now.of(3, *PAIRS[3][1:]) is None
-    assert now.of(4, *PAIRS[4][1:]) == known.of(4, *PAIRS[4][1:])
+    _, *of_four = PAIRS[4]
+    assert now.of([3, 4], [texts, (of_four[0], of_four[1])]) == [
+        None,
+        (ids(of_four[0]), ids(of_four[1])),
+    ]
     assert len(read_token_ids(open_table(lake.path(TOKEN_IDS)), "f" * 64)) == 0
 
 
@@ -172,4 +182,4 @@ def test_a_table_of_an_older_version_is_refused(tmp_path: Path) -> None:
 def test_none_are_known_of_an_empty_table() -> None:
     none = np.empty(0, np.int64)
     known = TokenIds(none, none, none, np.zeros(1, np.int64), none)
-    assert known.of(1, "", "a") is None
+    assert known.of([1], [("", "a")]) == [None]
