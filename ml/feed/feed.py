@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ml.batch import Batch
+from ml.cores import usable_cores
 from ml.feed.batches import Processor
 from ml.feed.encoded import EncodedExamples
 from ml.feed.index import TRAIN, index_of
@@ -202,4 +203,4 @@ def _put(ready: queue.Queue[Any], made: Any, stopping: threading.Event) -> bool:
 def _decoders(world: int) -> int:
     """Threads for a rank: its part of the cores of its machine."""
     ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
-    return max(1, len(os.sched_getaffinity(0)) // ranks_here)
+    return max(1, usable_cores() // ranks_here)

@@ -28,7 +28,8 @@ ORDER = 1
 raised with every change of which examples make a batch, or which images they are shown with."""
 
 WINDOW_BYTES = 512 << 20
-"""What a process holds of row groups, mapped files apart: this, or twice as much where two meet."""
+"""What a process holds of row groups, but for the images of local tables that are not compressed:
+this, or twice as much where two meet."""
 LEAST_GROUPS = 4
 """Row groups in a window, however large they are."""
 CHUNK_BATCHES = 16

@@ -28,7 +28,7 @@ _VALUES, _ENCODING, _DEFINITION_ENCODING = 1, 2, 3
 
 
 Read = Callable[[int, int], bytes]
-"""Bytes of a file from a place on, as many as are asked for; fewer where it ends."""
+"""Bytes of a file from a place on, just as many as are asked for."""
 ReadAhead = Callable[[int, int], None]
 """Says that of a file so many bytes from a place on will be read."""
 
@@ -87,7 +87,7 @@ def _values(
     """Place and length of each of `count` values of the pages from `start` to `end`."""
     at, left = start, count
     while left > 0:
-        header, header_bytes = _struct(memoryview(read(at, _HEADER_BYTES)), 0)
+        header, header_bytes = _struct(memoryview(read(at, min(_HEADER_BYTES, end - at))), 0)
         at += header_bytes
         page = header.get(_DATA_HEADER)
         if header.get(_TYPE) != _DATA_PAGE or not isinstance(page, dict):

@@ -106,10 +106,11 @@ class Decoding:
 
     def _decode(self, encoded: Encoded, places: Sequence[tuple[int, np.ndarray]]) -> None:
         for i, square in places:
-            content = encoded.images[i]
-            assert content is not None
+            image = encoded.images[i]
+            assert image is not None
+            content = bytes(image)
             try:
-                self.processor.draw(bytes(content), square)
+                self.processor.draw(content, square)
             except (ValueError, OSError) as e:
                 raise DataRefused(
                     f"{self.examples.place_of(encoded.image_rows[i])}: the image cannot be "

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -30,6 +31,10 @@ _OPEN_FILES = 128
 """For `read_bytes`; a system lets a process have 1024 as a rule."""
 
 
+_AHEAD_BYTES = 128 << 10
+"""What Linux fetches ahead at once, whatever more it is told of; some devices take more."""
+
+
 class _LocalFile:
     """A file that several threads read, each where it says; closed when nothing refers to it."""
 
@@ -38,11 +43,20 @@ class _LocalFile:
         weakref.finalize(self, os.close, self._number)
 
     def read(self, start: int, count: int) -> bytes:
-        return os.pread(self._number, count, start)
+        content = os.pread(self._number, count, start)
+        # At once on a local disk; others may give less.
+        while len(content) < count:
+            more = os.pread(self._number, count - len(content), start + len(content))
+            if not more:
+                break
+            content += more
+        return content
 
     def read_ahead(self, start: int, count: int) -> None:
-        if hasattr(os, "posix_fadvise"):  # macOS has not
-            os.posix_fadvise(self._number, start, count, os.POSIX_FADV_WILLNEED)
+        if sys.platform == "linux":
+            with suppress(OSError):  # advice
+                for at in range(start, start + count, _AHEAD_BYTES):
+                    os.posix_fadvise(self._number, at, _AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
 
 
 class Store:
@@ -63,7 +77,7 @@ class Store:
             self._remote = pafs.PyFileSystem(handler)
             if cache_dir is not None:
                 self._cache = cache_dir / str(table.metadata().id)
-        self._local_file = lru_cache(_OPEN_FILES)(self._open_local)
+        self._local_file = lru_cache(_OPEN_FILES)(partial(_open_local, self._local))
         self._footers: dict[str, pq.FileMetaData] = {}
         self._lock = threading.Lock()
 
@@ -120,13 +134,14 @@ class Store:
         assert self._remote is not None
         return self._remote.open_input_file(path)
 
-    def _open_local(self, path: str) -> _LocalFile:
-        assert self._local is not None
-        return _LocalFile(self._local / path)
-
     def _kept(self, path: str, what: str) -> Path | None:
         # A data file never changes and never comes back under its name: the name is the content.
         return self._cache and self._cache / _digest(path) / what
+
+
+def _open_local(folder: Path | None, path: str) -> _LocalFile:
+    assert folder is not None
+    return _LocalFile(folder / path)
 
 
 def with_large_offsets(schema: pa.Schema) -> pa.Schema:

@@ -135,9 +135,13 @@ class PinnedTable:
 
     def _read_bytes(self, number: int, start: int, count: int) -> bytes:
         try:
-            return self.store.read_bytes(self.files[number].path, start, count)
+            content = self.store.read_bytes(self.files[number].path, start, count)
         except OSError as e:
             raise self._unreadable(number, e) from e
+        if len(content) < count:
+            ends = EOFError(f"it ends at byte {start + len(content)}")
+            raise self._unreadable(number, ends)
+        return content
 
     @contextmanager
     def _reading(self, number: int) -> Iterator[None]:

@@ -61,7 +61,7 @@ images = json.loads(Path("preprocessor_config.json").read_text())
 
 
 def pixels(file):
-    \"""What the encoder was shown of an image file, to a level of 255: [1, 3, S, S].\"""
+    \"""Close to what the encoder was shown of an image file in training: [1, 3, S, S].\"""
     side = images["size"]["longest_edge"]
     image = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
     scale = side / max(image.size)

@@ -28,6 +28,7 @@ from pyspark.errors import PySparkException
 from pyspark.ml.torch.distributor import TorchDistributor, _get_gpus_owned
 from pyspark.sql import SparkSession
 
+from ml.cores import usable_cores
 from ml.training.channel import Address, DriverChannel
 from ml.training.guard import Outcome, guarded
 from ml.training.rank_failure import failure_in, raise_failure, unheard
@@ -100,7 +101,7 @@ class _Launcher(TorchDistributor):
     def _run_here(self, input_params: Mapping[str, Any], module: str, *args: str) -> None:
         """All ranks on this machine. TorchDistributor has set CUDA_VISIBLE_DEVICES."""
         n = self.num_processes
-        threads = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // n))}
+        threads = {"OMP_NUM_THREADS": str(max(1, usable_cores() // n))}
         with closing(_hold_a_port()) as held:
             outcomes = guarded(
                 _command(module, args),

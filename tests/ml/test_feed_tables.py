@@ -94,6 +94,8 @@ def test_a_table_of_spark_with_deleted_rows(lake: Lake, monkeypatch: pytest.Monk
     with pytest.raises(UsageError, match=f"{gone.name} is not there any more: VACUUM"):
         first.read(0, 4)
     gone.with_suffix(".away").rename(gone)
+    with pytest.raises(UsageError, match=f"{gone.name} cannot be read: it ends at byte"):
+        first.read(few_open.files[0].bytes - 3, 4)
 
     lake.optimize(VQA_EXAMPLES)
     compacted = open_table(lake.path(VQA_EXAMPLES))
@@ -184,6 +186,34 @@ def test_tables_whose_files_name_columns_otherwise_are_refused(lake: Lake) -> No
     rows.write.format("delta").partitionBy("fold").save(f"{lake.root}/parts")
     with pytest.raises(UsageError, match="is partitioned by fold"):
         open_table(f"{lake.root}/parts")
+
+
+def test_a_file_that_goes_while_it_is_read_is_no_broken_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_vqa(tmp_path / "t", 40)
+    encoder = Encoder(kind="cnn", image_px=8)
+    processor = Processor(tiny_tokenizer(tmp_path / "llm"), encoder, tmp_path / "llm")
+    stage = Stage.model_validate(
+        {
+            "name": "s",
+            "data": "vqa",
+            "template": "plain",
+            "epochs": 1,
+            "global_batch": 8,
+            "micro_batch": 4,
+        }
+    )
+    feed = Feed(open_table(tmp_path / "t"), stage=stage, data=Data(), processor=processor, seed=0)
+
+    class Gone:
+        def __bytes__(self) -> bytes:
+            raise UsageError("the file is not there any more")
+
+    monkeypatch.setattr("ml.feed.examples.Column.__getitem__", lambda column, row: Gone())
+    monkeypatch.setattr("ml.feed.texts.Texts.tokens", lambda *_: [])
+    with pytest.raises(UsageError, match=r"^the file is not there any more$"):
+        next(iter(feed))
 
 
 def test_real_images_become_batches(shared_data: Path, tmp_path: Path) -> None:
