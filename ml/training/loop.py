@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ml.batch import Batch
@@ -81,7 +82,7 @@ def train(
         for i, batch in enumerate(step.batches):
             divisor, is_last = max(1, int(label_tokens)), i + 1 == len(step.batches)
             if peak is not None and flops_a_token is None and len(batch.example_ids):
-                summed, flops_a_token = _counted(engine, batch, stage, divisor, is_last)
+                summed, flops_a_token = _counted(engine, batch, divisor, is_last)
             else:
                 summed = _learn(engine, batch, divisor, is_last)
             loss += summed
@@ -146,19 +147,36 @@ def _learn(engine: Any, batch: Batch, label_tokens: int, is_last: bool) -> Tenso
     return summed.detach()
 
 
-def _counted(
-    engine: Any, batch: Batch, stage: Stage, label_tokens: int, is_last: bool
-) -> tuple[Tensor, float]:
+def _counted(engine: Any, batch: Batch, label_tokens: int, is_last: bool) -> tuple[Tensor, float]:
     """The same, and FLOPs a text token, padding included, of what the model needs.
 
     What gradient checkpointing computes again is left out, as MFU has it (arXiv 2204.02311).
     """
     with FlopCounterMode(display=False) as counter:
         summed: Tensor = engine(batch.to(engine.device))
-        forward = counter.get_total_flops()
-        backward(engine, summed, label_tokens=label_tokens, is_last=is_last)
-    again = forward if stage.gradient_checkpointing else 0
-    return summed.detach(), (counter.get_total_flops() - again) / batch.input_ids.numel()
+        with _Again(counter) as again:
+            backward(engine, summed, label_tokens=label_tokens, is_last=is_last)
+    return summed.detach(), (counter.get_total_flops() - again.flops) / batch.input_ids.numel()
+
+
+class _Again(TorchDispatchMode):
+    """Around a backward pass: `flops` are those of what it computes a second time.
+
+    Of all that it computes, that alone is recorded for gradients in its turn. Frozen parts that
+    need none are not computed again, nor is what follows the last value that is needed.
+    """
+
+    def __init__(self, counter: FlopCounterMode) -> None:
+        super().__init__()
+        self.flops = 0
+        self._counter = counter
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        before = self._counter.get_total_flops()
+        made = func(*args, **(kwargs or {}))
+        if torch.is_grad_enabled():
+            self.flops += self._counter.get_total_flops() - before
+        return made
 
 
 @torch.no_grad()

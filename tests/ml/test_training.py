@@ -179,6 +179,10 @@ def test_mfu_counts_what_the_model_needs(result: Result, name: str) -> None:
     for row in result(name)["rows"]:
         padded = row["mfu"] * row["seconds"] * 2 * PEAK / needed
         assert 60 < padded < 130, "8 examples of 4 to 15 tokens"
+    # All begin with the same micro-batch. A save counts in the seconds of the last row.
+    *rows, _ = result(name)["rows"]
+    for row, other in zip(rows, result("fp32-0")["rows"], strict=False):
+        assert row["mfu"] * row["seconds"] == pytest.approx(other["mfu"] * other["seconds"])
 
 
 def test_a_checkpoint_is_saved_at_the_end_of_the_stage(result: Result) -> None:
