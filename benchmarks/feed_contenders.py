@@ -3,18 +3,21 @@
     python -m benchmarks.feed_contenders WHAT TABLE ORDER CORES
 
 WHAT: encoded (a rank's examples as they are stored), decoded (batches of the whole feed), and for
-comparison pass (row groups one after another, no order), decode-threads and decode-processes (the
-images are in memory, nothing else is done). Prints what `timed_pass` measured as JSON.
+comparison pass (row groups one after another, no order), copy (the images are in memory, each is
+copied, in random order) and decode-threads, decode-batches, decode-processes (the images are in
+memory and nothing else is done; a task is an image, or a batch). Prints what `timed_pass` measured
+as JSON.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from multiprocessing import active_children, get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas  # noqa: F401  (pyarrow would at first use: imports are not timed, the peers' neither)
@@ -22,37 +25,26 @@ import psutil
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from benchmarks.feed_pass import (
-    BATCH,
-    SEED,
-    SIDE_PX,
-    Batches,
-    in_batches,
-    picture,
-    pixels,
-    timed_pass,
-)
+from benchmarks.feed_pass import BATCH, SEED, SIDE_PX, Batches, in_batches, timed_pass
+from ml.batch import empty_pixels, squares
 from ml.feed import Feed, open_table, read_token_ids
 from ml.feed.encoded import EncodedExamples
 from ml.feed.examples import Column
 from ml.feed.index import index_of
-from ml.recipe import Data, Stage
+from ml.models import Processor
+from ml.recipe import Data, Encoder, Stage
 from pipelines.figures.tokenizers import tokenizer_sha256
 
 TOKENIZER = "tokenizer"
 """The folder beside the lake that has the tokenizer of its token ids."""
 
 
-class _Processor:
-    """The peers' way from an image to pixels, and a real tokenizer."""
-
-    def __init__(self, folder: Path) -> None:
-        self.tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(folder)
-        self.pad_id, self.eos_id = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
-        self.image_px = SIDE_PX
-
-    def draw(self, content: bytes, into: torch.Tensor) -> None:
-        into.permute(1, 2, 0).numpy()[:] = np.asarray(picture(content))
+@cache
+def processor_of(table: Path) -> Processor:
+    """The training's, of the tokenizer beside the lake."""
+    folder = table.parents[2] / TOKENIZER
+    encoder = Encoder(kind="cnn", image_px=SIDE_PX)
+    return Processor(PreTrainedTokenizerFast.from_pretrained(folder), encoder, folder)
 
 
 def encoded(table: Path) -> Batches:
@@ -62,7 +54,8 @@ def encoded(table: Path) -> Batches:
     with ThreadPoolExecutor(4) as readers:
         examples = EncodedExamples(pinned, index, ("text",), readers, seed=SEED, global_batch=BATCH)
         for step in examples.read(0, len(index) // BATCH):
-            yield list(zip(step.example_ids, step.images, strict=True))
+            images = [bytes(image) for image in step.images if image is not None]
+            yield list(zip(step.example_ids, images, strict=True))
 
 
 def one_after_another(table: Path) -> Batches:
@@ -70,9 +63,9 @@ def one_after_another(table: Path) -> Batches:
     pinned = open_table(table)
     for number in range(len(pinned.files)):
         for group in range(pinned.footer(number).num_row_groups):
-            read = pinned.read_group(number, group, ("example_id", "image"))
+            read = pinned.read_groups(number, group, ("example_id", "image"))
             ids, images = (Column(read[name]) for name in ("example_id", "image"))
-            yield [(ids[row], images[row]) for row in range(len(read))]
+            yield [(ids[row], bytes(images[row])) for row in range(len(read))]
 
 
 def decoded(table: Path) -> Batches:
@@ -87,15 +80,14 @@ def decoded(table: Path) -> Batches:
             "micro_batch": BATCH,
         }
     )
-    tokenizer = table.parents[2] / TOKENIZER
     feed = Feed(
         open_table(table),
         stage=stage,
         data=Data(),
-        processor=_Processor(tokenizer),
+        processor=processor_of(table),
         seed=SEED,
         token_ids=read_token_ids(
-            open_table(table.with_name("token_ids")), tokenizer_sha256(tokenizer)
+            open_table(table.with_name("token_ids")), tokenizer_sha256(table.parents[2] / TOKENIZER)
         ),
     )
     for step in feed:
@@ -103,20 +95,37 @@ def decoded(table: Path) -> Batches:
             yield list(zip(batch.example_ids, batch.pixels, strict=True))
 
 
+def _copied(table: Path, order: Path) -> dict[str, float]:
+    """What no pass at random can be faster than."""
+    images = [memoryview(image) for image in _in_memory(table)]
+    places = np.random.default_rng(SEED).permutation(len(images)).tolist()
+    return timed_pass(lambda: in_batches((i, bytes(images[i])) for i in places), order)
+
+
 def _in_memory(table: Path) -> list[bytes]:
-    return [bytes(image) for batch in one_after_another(table) for _, image in batch]
+    return [image for batch in one_after_another(table) for _, image in batch]
 
 
 def _decode_alone(what: str, table: Path, order: Path, cores: int) -> dict[str, float]:
     images = _in_memory(table)
+    processor = processor_of(table)
     if what == "decode-threads":
         with ThreadPoolExecutor(cores) as threads:
-            return timed_pass(lambda: in_batches(enumerate(threads.map(pixels, images))), order)
-    with get_context("spawn").Pool(cores, torch.set_num_threads, (1,)) as processes:
-        processes.map(len, images[:cores])  # they have started
+            return timed_pass(
+                lambda: in_batches(enumerate(threads.map(processor.image, images))), order
+            )
+    if what == "decode-batches":
+        batches = in_batches(enumerate(images))
+        with ThreadPoolExecutor(cores) as threads:
+            return timed_pass(
+                lambda: threads.map(partial(_decoded_batch, processor), batches), order
+            )
+    with get_context("spawn").Pool(cores, _begin_process, (table,)) as processes:
+        there = partial(_decoded_there, table)
+        processes.map(there, images[: 8 * cores], 1)  # they have started
         before = children_cpu_s()
         told = timed_pass(
-            lambda: in_batches(enumerate(processes.imap(_decoded_there, images, BATCH))), order
+            lambda: in_batches(enumerate(processes.imap(there, images, BATCH))), order
         )
         # The system counts a child's time with its parent's when it has ended.
         return told | {"cpu_seconds": told["cpu_seconds"] + children_cpu_s() - before}
@@ -128,9 +137,23 @@ def children_cpu_s() -> float:
     return sum(used.user + used.system for used in times)
 
 
-def _decoded_there(content: bytes) -> bytes:
+def _decoded_batch(
+    processor: Processor, batch: Sequence[tuple[int, bytes]]
+) -> list[tuple[int, torch.Tensor]]:
+    drawn = empty_pixels(len(batch), processor.image_px)
+    for (_, content), square in zip(batch, squares(drawn), strict=True):
+        processor.draw(content, square)
+    return [(example_id, pixels) for (example_id, _), pixels in zip(batch, drawn, strict=True)]
+
+
+def _begin_process(table: Path) -> None:
+    torch.set_num_threads(1)
+    processor_of(table)
+
+
+def _decoded_there(table: Path, content: bytes) -> bytes:
     """Decoded, but not sent back."""
-    return bytes(len(pixels(content)))
+    return bytes(len(processor_of(table).image(content)))
 
 
 def main() -> int:
@@ -139,6 +162,8 @@ def main() -> int:
     ways = {"encoded": encoded, "decoded": decoded, "pass": one_after_another}
     if what in ways:
         told = timed_pass(lambda: ways[what](table), order)
+    elif what == "copy":
+        told = _copied(table, order)
     else:
         told = _decode_alone(what, table, order, cores)
     print(json.dumps(told))

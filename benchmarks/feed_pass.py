@@ -1,12 +1,10 @@
 """One pass over a data set, timed: what benchmarks/training_feed.py has each contender do.
 
-Runs in the environment of any contender: torch, numpy, pillow and simplejpeg are all it needs, and
-torch only where images are decoded.
+Runs in the environment of any contender, and needs nothing.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import time
@@ -53,30 +51,6 @@ def in_batches(examples: Iterable[tuple[int, Any]]) -> Batches:
     left = iter(examples)
     while batch := list(islice(left, BATCH)):
         yield batch
-
-
-def pixels(content: Any) -> Any:
-    """An image file as a tensor of uint8 [SIDE_PX, SIDE_PX, 3].
-
-    Floats are made of it where the model is, on a GPU as a rule.
-    """
-    import numpy as np
-    import torch
-
-    return torch.from_numpy(np.array(picture(content)))
-
-
-def picture(content: Any) -> Any:
-    """An image file as an image of Pillow's, SIDE_PX wide and high."""
-    import simplejpeg
-    from PIL import Image
-
-    try:
-        decoded = simplejpeg.decode_jpeg(content, min_height=SIDE_PX, min_width=SIDE_PX)
-        whole = Image.fromarray(decoded)
-    except ValueError:  # PNG, of which some corpora have a few
-        whole = Image.open(io.BytesIO(content)).convert("RGB")
-    return whole.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)
 
 
 def _cpu_s() -> float:

@@ -12,7 +12,9 @@ simplejpeg and pyarrow.
 The feed finds its token ids in the lake; the peers have images alone. Each contender goes through
 all examples once in a process of its own, from opening to the last; rounds are interleaved after
 one of warm-up, so files are in the page cache; the tables have medians. Encoded: images as bytes,
-one process. Decoded: 224 px tensors of bytes, by threads or processes on all cores.
+copied out of the files, one process. Decoded: 224 px tensors of bytes, by threads or processes on
+all cores. The feed decodes as in training (`ml/models/processor.py`), and so does decoding alone;
+peers with libjpeg-turbo and Pillow, as their users do, which takes longer.
 
 How well the order is shuffled is counted over examples by their place in the table, from 0 to 1:
 the correlation of place and turn, the mean distance of neighbours, and in how many of 16 equal
@@ -73,9 +75,9 @@ def main(argv: list[str] | None = None) -> int:
                 args.peers_python, "peers.feed_peers", "convert", peer, table, folder / peer
             )["seconds"]
         cores = args.cores
-        encoded = {n: _ours(n, table, cores) for n in ("encoded", "pass")}
+        encoded = {n: _ours(n, table, cores) for n in ("encoded", "pass", "copy")}
         encoded |= {p: _peer(args.peers_python, "encoded", p, folder, cores) for p in peers}
-        ours = ("decoded", "decode-threads", "decode-processes")
+        ours = ("decoded", "decode-threads", "decode-batches", "decode-processes")
         decoded = {n: _ours(n, table, cores) for n in ours}
         decoded |= {p: _peer(args.peers_python, "decoded", p, folder, cores) for p in peers}
         found = {
@@ -83,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
             "decoded": measured(decoded, examples, args.rounds, folder),
         }
     report = table_of(found["encoded"], "encoded", converted)
-    report += "\n\n" + table_of(found["decoded"], "decode-threads", converted)
+    report += "\n\n" + table_of(found["decoded"], "decode-batches", converted)
     report = f"{examples} images of {image_bytes / 1000:.1f} kB\n\n{report}\n"
     print(report, flush=True)
     if args.write:

@@ -12,6 +12,7 @@ processes as there are cores.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.feed_pass import BATCH, SEED, Batches, in_batches, pixels, timed_pass
+from benchmarks.feed_pass import BATCH, SEED, SIDE_PX, Batches, in_batches, timed_pass
 
 _SHARD_BYTES = 1 << 26  # what Streaming and WebDataset recommend
 _BUFFER = 1000  # examples in the shuffle buffers of WebDataset and datasets
@@ -142,6 +143,24 @@ def encoded(peer: Any, folder: Path) -> Batches:
             for batch in rows.iter(batch_size=BATCH)
         )
     return in_batches(map(peer.example, rows))
+
+
+def pixels(content: bytes) -> Any:
+    """An image file as a tensor of uint8 [SIDE_PX, SIDE_PX, 3], by libjpeg-turbo and Pillow.
+
+    Floats are made of it where the model is, on a GPU as a rule.
+    """
+    import numpy as np
+    import simplejpeg
+    import torch
+    from PIL import Image
+
+    try:
+        decoded = simplejpeg.decode_jpeg(content, min_height=SIDE_PX, min_width=SIDE_PX)
+        whole = Image.fromarray(decoded)
+    except ValueError:  # PNG, of which some corpora have a few
+        whole = Image.open(io.BytesIO(content)).convert("RGB")
+    return torch.from_numpy(np.array(whole.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)))
 
 
 class _Decoded:
