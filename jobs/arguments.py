@@ -96,6 +96,8 @@ def add_interval(
 ) -> None:
     """--start, --end and --timezone, of what `asked_interval` makes an interval.
 
+    Before that `jobs.trip_rules.settle_timezone` is for where no --timezone is given.
+
     `of` says in the help which rows those are, `zone_of` what the time zone is for.
     """
     made.add_argument(
@@ -106,9 +108,8 @@ def add_interval(
     made.add_argument("--end", metavar="TIME", help=f"only {of} before this time (default: all)")
     made.add_argument(
         "--timezone",
-        default="America/New_York",
         metavar="ZONE",
-        help=f"zone of {zone_of} (default America/New_York)",
+        help=f"zone of {zone_of} (default: that of the files the trips come from)",
     )
 
 
@@ -117,7 +118,8 @@ def asked_interval(args: argparse.Namespace) -> Interval | None:
 
     Raises UsageError.
     """
-    checked_timezone(args.timezone)
+    if args.timezone is not None:
+        checked_timezone(args.timezone)
     start, end = (None if x is None else moment(x, args.timezone) for x in (args.start, args.end))
     if start and end and start >= end:
         raise UsageError(f"--start {args.start} is not before --end {args.end}")

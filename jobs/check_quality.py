@@ -15,6 +15,7 @@ from jobs.arguments import add_interval, asked_interval
 from jobs.quality import load_early
 from jobs.run import Run, parser, run_job
 from jobs.table_checks import add_docs, check_table
+from jobs.trip_rules import settle_timezone
 from pipelines.errors import UsageError
 from schemas import TABLES
 
@@ -41,6 +42,8 @@ def arguments() -> argparse.ArgumentParser:
 
 def body(run: Run) -> Mapping[str, Any]:
     table = CHECKED[run.args.table]
+    if (run.args.start, run.args.end) != (None, None):  # or all rows, of whatever time zones
+        settle_timezone(run)
     interval = asked_interval(run.args)
     if interval and table.time is None:
         raise UsageError(f"{table.name} has no time by which --start and --end could choose rows")

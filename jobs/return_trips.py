@@ -21,6 +21,7 @@ from jobs.return_trips_summary import (
 )
 from jobs.run import Run, parser, run_job
 from jobs.table_checks import add_docs, check_table
+from jobs.trip_rules import settle_timezone
 from pipelines.errors import UsageError
 from pipelines.trips.return_trips import (
     METHODS,
@@ -105,6 +106,7 @@ def body(run: Run) -> Mapping[str, Any]:
     is_all = args.match == ALL
     run.lake.check(RETURN_TRIPS, RETURN_TRIP_STATS, RETURN_TRIP_MATCHES)
     target = PairTable(run, RETURN_TRIPS if is_all else RETURN_TRIP_MATCHES, _rules(args))
+    settle_timezone(run)
     asked = asked_interval(args)
     if args.incremental or asked:
         target.check_rules()

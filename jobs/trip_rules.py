@@ -8,12 +8,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
+from pyspark.sql import functions as F
+
 from jobs.arguments import box, duration
+from jobs.lake import Lake
 from jobs.run import Run
+from pipelines.errors import UsageError
 from pipelines.trips.clean import Box, check_time_formats
 from pipelines.trips.layouts import Layout, builtin_layouts, read_layout
+from schemas import DELIVERIES
 
 NEW_YORK = Box(40, -75, 42, -72)
+NEW_YORK_TIME = "America/New_York"
 A_DAY = timedelta(hours=24)
 
 
@@ -74,6 +80,29 @@ def add_rules(
         help="a trip as long as this or longer is rejected "
         f"({'default 24h' if duration_default else own})",
     )
+
+
+def settle_timezone(run: Run) -> None:
+    """Without --timezone the run's is that of the files that the lake's trips come from.
+
+    It is New York's where no delivery names one. Raises UsageError where they are of several.
+    """
+    if run.args.timezone is None:
+        run.args.timezone = _timezone_of(run.lake)
+
+
+def _timezone_of(lake: Lake) -> str:
+    if not lake.exists(DELIVERIES):
+        return NEW_YORK_TIME
+    zone = F.get_json_object("rules", "$.timezone").alias("zone")
+    rows = lake.read(DELIVERIES).select(zone).where("zone IS NOT NULL").distinct().collect()
+    zones = sorted(row.zone for row in rows)
+    if len(zones) > 1:
+        raise UsageError(
+            f"the files of {DELIVERIES.name} are of several time zones, {', '.join(zones)}: say "
+            "with --timezone which one the days and hours are of"
+        )
+    return zones[0] if zones else NEW_YORK_TIME
 
 
 def layouts_of(run: Run) -> Sequence[Layout]:

@@ -4,6 +4,7 @@ Without postponed annotations, of which Dagster would see only the text.
 """
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from typing import Any
@@ -84,6 +85,11 @@ class LandedFile(dg.Config):
     """A file that has landed."""
 
     path: str = Field(description="its full path, or any URL that ingest_trips takes")
+    arguments: list[str] = Field(
+        shlex.split(os.environ.get("INGEST_ARGUMENTS", "")),
+        description="further arguments, such as --mapping porto.toml "
+        "(default: those of INGEST_ARGUMENTS)",
+    )
 
 
 @dg.multi_asset(
@@ -102,7 +108,7 @@ def ingest(
     context: dg.AssetExecutionContext, config: LandedFile
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """One landed file into bronze and silver. A file that is refused changes no table."""
-    line = launch(context, "ingest_trips", config.path, "--lake", lake())
+    line = launch(context, "ingest_trips", config.path, "--lake", lake(), *config.arguments)
     for table in (TRIPS_RAW, TRIPS, TRIPS_REJECTED, DELIVERIES):
         yield dg.MaterializeResult(key(table), metadata=metadata(line))
     yield checked(context, TRIPS_REJECTED)

@@ -65,6 +65,32 @@ def test_statistics_are_checked_in_whole_hours(job: Job, checked: Lake) -> None:
     assert (code, line["not_met"]) == (0, [])
 
 
+def test_days_are_of_the_time_zone_of_the_files(job: Job, filled: Lake, docs: Path) -> None:
+    """Unless --timezone says another one, which it must where files are of several."""
+
+    def came_from(*zones: str) -> None:
+        rows = [
+            (f"{i:064}", ["file:/a.csv"], 1, "own", f'{{"timezone": "{zone}"}}', 1, 1, 0, "a run")
+            for i, zone in enumerate(zones, 1)
+        ]
+        filled.append(DELIVERIES, frame_of(filled.spark, rows, DELIVERIES.struct))
+
+    def page_of(*argv: str) -> str:
+        assert job("gold.return_trips", "--start", "2015-12-01", *argv)[0] == 0
+        return (docs / "gold.return_trips.html").read_text()
+
+    assert return_trips(["--lake", filled.root]) == 0
+    assert "from 2015-12-01 00:00, time of America/New_York" in page_of()
+    came_from("Europe/Lisbon")
+    assert "from 2015-12-01 00:00, time of Europe/Lisbon" in page_of()
+    came_from("Asia/Kolkata")
+    code, _, err = job("gold.return_trips", "--start", "2015-12-01")
+    assert code == 2
+    assert "of several time zones, Asia/Kolkata, Europe/Lisbon: say with --timezone which" in err
+    assert "time of UTC" in page_of("--timezone", "UTC")
+    assert job("gold.return_trips")[0] == 0  # all rows, of whatever day
+
+
 def test_a_violation_stops_and_says_what_where_and_how_much(
     job: Job, checked: Lake, docs: Path
 ) -> None:

@@ -208,15 +208,36 @@ def test_a_day_that_has_not_ended_waits_for_its_end(monkeypatch: pytest.MonkeyPa
 @pytest.mark.slow
 def test_the_days_of_another_city() -> None:
     code = (
-        "from jobs.schedule.assets import DAYS, _interval\n"
-        "print(DAYS.timezone, *_interval('2013-06-30'))"
+        "from jobs.schedule.assets import DAYS, LandedFile, _interval\n"
+        "print(DAYS.timezone, *_interval('2013-06-30'))\n"
+        "print(LandedFile(path='a.csv').arguments)"
     )
-    env = {**os.environ, "TIMEZONE": "Europe/Lisbon"}
+    mapping = "--mapping '/data/my city.toml' --box=41,-9,42,-8"
+    env = {**os.environ, "TIMEZONE": "Europe/Lisbon", "INGEST_ARGUMENTS": mapping}
     said = subprocess.check_output([sys.executable, "-c", code], env=env, cwd=ROOT, text=True)
-    assert said.split()[0] == "Europe/Lisbon"
-    assert said.split()[1:] == [
+    days, arguments = said.splitlines()
+    assert days.split()[0] == "Europe/Lisbon"
+    assert days.split()[1:] == [
         *("--start", "2013-06-30", "--end", "2013-07-01", "--timezone", "Europe/Lisbon")
     ]
+    assert arguments == "['--mapping', '/data/my city.toml', '--box=41,-9,42,-8']"
+
+
+@pytest.mark.slow
+def test_a_file_is_ingested_with_its_arguments(
+    places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, told = places / "spark-submit", places / "told"
+    submit.write_text(f'#!/bin/sh\necho "$@" >> {told}\n')
+    submit.chmod(0o755)
+    monkeypatch.setattr(launch, "_spark_submit", lambda: str(submit))
+    file = LandedFile(path="/landing/a.csv", arguments=["--mapping", "porto.toml"])
+    with dg.instance_for_test() as instance:
+        config = dg.RunConfig({"ingest": file})
+        assert dg.materialize([ingest], run_config=config, instance=instance).success
+    ingested, checked = told.read_text().splitlines()
+    assert f"ingest_trips.py /landing/a.csv --lake {places}/lake --mapping porto.toml" in ingested
+    assert "check_quality.py silver.trips_rejected" in checked
 
 
 @pytest.mark.parametrize(
