@@ -86,7 +86,7 @@ class LandedFile(dg.Config):
 
     path: str = Field(description="its full path, or any URL that ingest_trips takes")
     arguments: list[str] = Field(
-        shlex.split(os.environ.get("INGEST_ARGUMENTS", "")),
+        default=shlex.split(os.environ.get("INGEST_ARGUMENTS", "")),
         description="further arguments, such as --mapping porto.toml "
         "(default: those of INGEST_ARGUMENTS)",
     )
