@@ -54,9 +54,8 @@ class _LocalFile:
 
     def read_ahead(self, start: int, count: int) -> None:
         if sys.platform == "linux":
-            with suppress(OSError):  # advice
-                for at in range(start, start + count, _AHEAD_BYTES):
-                    os.posix_fadvise(self._number, at, _AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
+            for at in range(start, start + count, _AHEAD_BYTES):
+                os.posix_fadvise(self._number, at, _AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
 
 
 class Store:
@@ -126,7 +125,8 @@ class Store:
 
     def read_ahead(self, path: str, start: int, count: int) -> None:
         """Have the system fetch a part of a local file, where it can be told to."""
-        self._local_file(path).read_ahead(start, count)
+        with suppress(OSError):  # advice: whoever reads is told what is wrong
+            self._local_file(path).read_ahead(start, count)
 
     def _open(self, path: str) -> pa.NativeFile:
         if self._local is not None:

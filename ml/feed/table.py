@@ -111,11 +111,9 @@ class PinnedTable:
         found: dict[str, pa.ChunkedArray | Places] = {}
         for name in names:
             if self.store.is_local and pa.types.is_large_binary(self.schema.field(name).type):
-                path, footer = self.files[number].path, self.footer(number)
                 read = partial(self._read_bytes, number)
-                with self._reading(number):
-                    read_ahead = partial(self.store.read_ahead, path)
-                    places = places_of(read, read_ahead, footer, group, name)
+                read_ahead = partial(self.store.read_ahead, self.files[number].path)
+                places = places_of(read, read_ahead, self.footer(number), group, name)
                 if places is not None:
                     found[name] = places
         rest = [name for name in names if name not in found]
